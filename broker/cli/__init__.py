@@ -1,0 +1,1 @@
+"""The command `puente`: one file a noun."""
