@@ -1,0 +1,104 @@
+"""Control items waiting to be sealed, those that came, recalls, alarms and counters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from broker.message import ControlItem, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecall:
+    """A recall in force: it refuses its message on arrival until `until_ms`."""
+
+    release: bytes
+    origin: str
+    reason: Reason
+    until_ms: int
+    answer_by_ms: int
+    """When silence means KEPT; 0: nothing is asked."""
+
+
+class ControlStore:
+    """Rows of `control_out`, `control_in`, `recalls`, `alarms` and `counters`."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def enqueue(self, items: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """(kind, salt, body) each, to be sealed in this order."""
+        self._db.executemany("INSERT INTO control_out (kind, salt, body) VALUES (?, ?, ?)", items)
+
+    def unsealed(self, limit: int) -> list[ControlItem]:
+        """The oldest items that no envelope holds."""
+        query = "SELECT row, kind, salt, body FROM control_out WHERE seq IS NULL ORDER BY row LIMIT ?"
+        return [ControlItem(*row) for row in self._db.execute(query, (limit,))]
+
+    def set_sealed(self, rows: Sequence[int], seq: int) -> None:
+        """These items travel in control envelope `seq`."""
+        self._db.executemany("UPDATE control_out SET seq = ? WHERE row = ?", ((seq, row) for row in rows))
+
+    def set_taken(self, seq: int) -> None:
+        """The other party took control envelopes up to `seq`."""
+        self._db.execute("DELETE FROM control_out WHERE seq <= ?", (seq,))
+
+    def unseal(self, after_seq: int) -> None:
+        """What was sealed after `after_seq` is sealed again."""
+        self._db.execute("UPDATE control_out SET seq = NULL WHERE seq > ?", (after_seq,))
+
+    def keep(self, header: bytes, signature: bytes, enc_ct_hash: bytes, leaves: bytes, items: bytes) -> int:
+        """Keep a control envelope that came, as the proof of its receipts; returns its row."""
+        self._db.execute(
+            "INSERT INTO control_in (header, signature, enc_ct_hash, leaves, items) VALUES (?,?,?,?,?)",
+            (header, signature, enc_ct_hash, leaves, items),
+        )
+        return int(self._db.last_insert_rowid())
+
+    def recall(self, release: bytes) -> KeptRecall | None:
+        """The recall of a release, if one came."""
+        query = "SELECT release, origin, reason, until_ms, answer_by_ms FROM recalls WHERE release = ?"
+        row = self._db.execute(query, (release,)).fetchone()
+        return None if row is None else KeptRecall(row[0], row[1], Reason(row[2]), row[3], row[4])
+
+    def keep_recall(self, recall: KeptRecall) -> None:
+        """Keep a recall until it can no longer matter."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO recalls VALUES (?,?,?,?,?)",
+            (recall.release, recall.origin, int(recall.reason), recall.until_ms, recall.answer_by_ms),
+        )
+
+    def silent_recalls(self, now_ms: int, limit: int) -> list[bytes]:
+        """Releases whose agency did not answer a recall in time."""
+        query = (
+            "SELECT r.release FROM recalls r JOIN inbound i ON i.release = r.release"
+            " WHERE i.recall = 1 AND r.answer_by_ms > 0 AND r.answer_by_ms <= ? LIMIT ?"
+        )
+        return [row[0] for row in self._db.execute(query, (now_ms, limit))]
+
+    def forget_recalls(self, now_ms: int) -> None:
+        """Drop recalls whose message can no longer arrive and that wait for no answer."""
+        self._db.execute(
+            "DELETE FROM recalls WHERE until_ms < ? AND NOT EXISTS"
+            " (SELECT 1 FROM inbound i WHERE i.release = recalls.release AND i.recall = 1)",
+            (now_ms,),
+        )
+
+    def alarm(self, what: str, now_ms: int, evidence: bytes = b"") -> None:
+        """Raise an alarm of a closed list of names, with what the accused signed."""
+        self._db.execute("INSERT OR IGNORE INTO alarms VALUES (?, ?, ?)", (what, now_ms, evidence))
+
+    def alarms(self) -> list[str]:
+        """Names of the alarms that stand."""
+        return [row[0] for row in self._db.execute("SELECT what FROM alarms ORDER BY what")]
+
+    def count(self, name: str, more: int) -> None:
+        """Add to a counter that outlives the process."""
+        self._db.execute(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (name, more)
+        )
+
+    def counted(self, name: str) -> int:
+        """A counter's value."""
+        row = self._db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+        return 0 if row is None else int(row[0])

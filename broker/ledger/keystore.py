@@ -1,0 +1,82 @@
+"""The key store: wrapped keys of each message, in a file of its own, outside the ledger and its backups.
+
+Keys are durable before the ledger's transaction that needs them commits: a crash between leaves keys that open
+nothing. They are shredded before the ledger records it: a crash between makes the purge run again.
+
+Trust: who reads this file without the key-encryption key learns nothing; who deletes it destroys content.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from broker.errors import VaultError
+from broker.message import SealedKeys
+
+_SCHEMA = "CREATE TABLE keys (key_id BLOB PRIMARY KEY, content BLOB, opening BLOB) WITHOUT ROWID"
+
+
+class KeyStore:
+    """Opens, or creates, the key store at `path`. Writes from one thread; reads from any."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = apsw.Connection(str(path))
+        self._db.set_busy_timeout(10_000)
+        self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
+        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
+            self._db.execute(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = 1; COMMIT;")
+        self._reader = apsw.Connection(str(path))
+        self._reader.set_busy_timeout(10_000)
+
+    def flush(self, added: Sequence[SealedKeys], shredded: Sequence[bytes]) -> None:
+        """Make new keys and destructions durable, in one transaction."""
+        if not added and not shredded:
+            return
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", ((k.key_id, k.content or None, k.opening) for k in added)
+            )
+            self._db.executemany("UPDATE keys SET content = NULL WHERE key_id = ?", ((k,) for k in shredded))
+        if shredded:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # no copy of a shredded key stays in the write-ahead log
+
+    def content(self, key_id: bytes) -> bytes:
+        """The wrapped content key. Raises VaultError when it was destroyed."""
+        return self._get("content", key_id)
+
+    def opening(self, key_id: bytes) -> bytes:
+        """The wrapped opening key. Raises VaultError when it was destroyed."""
+        return self._get("opening", key_id)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+        self._db.close()
+
+    def _get(self, column: str, key_id: bytes) -> bytes:
+        query = f"SELECT {column} FROM keys WHERE key_id = ?"  # noqa: S608  a column's name
+        row = self._reader.execute(query, (key_id,)).fetchone()
+        if row is None or row[0] is None:
+            raise VaultError("the key was destroyed")
+        return bytes(row[0])
+
+
+class KeyChanges:
+    """Keys to add and to shred with the transaction that is being made."""
+
+    def __init__(self) -> None:
+        self.added: list[SealedKeys] = []
+        self.shredded: list[bytes] = []
+
+    def add(self, keys: SealedKeys) -> None:
+        """Keep a message's keys."""
+        self.added.append(keys)
+
+    def shred(self, key_id: bytes) -> None:
+        """Destroy a message's content key."""
+        self.shredded.append(key_id)
+
+    def clear(self) -> None:
+        """Begin the next transaction."""
+        self.added, self.shredded = [], []

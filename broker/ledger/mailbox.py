@@ -1,0 +1,211 @@
+"""What we receive: messages until their agency answers, leases on conversations, and every receipt given."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from broker.message import Incoming, Reason, SignedBatch, State, Step, StoredMessage, pack_step, unpack_steps
+
+SLOW_AFTER = 5
+"""Attempts after which a message is offered more slowly, and is on the operators' list."""
+SLOW_MS = 60_000
+
+_VIEW = (
+    "row, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps, decision,"
+    " expires_ms, destroy_by_ms, destroyed"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A message as it is handed to its agency; content is still sealed under its own key."""
+
+    release: bytes
+    conversation: bytes
+    family: str
+    entry: bytes
+    core: bytes
+    content: bytes
+    key_id: bytes
+    batch: SignedBatch
+    caveats: tuple[int, ...]
+    withheld: tuple[tuple[int, int], ...]
+    attempt: int
+    recall: bool
+
+
+class Mailbox:
+    """Rows of `inbound` and `leases`."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def receipt(self, release: bytes) -> bytes | None:
+        """The last receipt given for a release that was already answered; None when it is new."""
+        row = self._db.execute("SELECT receipt FROM inbound WHERE release = ?", (release,)).fetchone()
+        return None if row is None else row[0]
+
+    def seen(self, origin: str, message_id: bytes) -> bytes | None:
+        """The first release that came with this message id."""
+        query = "SELECT release FROM inbound WHERE origin = ? AND message_id = ? ORDER BY row LIMIT 1"
+        row = self._db.execute(query, (origin, message_id)).fetchone()
+        return None if row is None else row[0]
+
+    def correctable(self, message_id: bytes, origin: str, recipient: str, family: str, conversation: bytes) -> bool:
+        """Whether a message of that id was received with the same origin, recipient, family and conversation."""
+        query = (
+            "SELECT 1 FROM inbound WHERE message_id = ? AND origin = ? AND recipient = ? AND family = ?"
+            " AND conversation = ? AND state != 1"
+        )
+        return self._db.execute(query, (message_id, origin, recipient, family, conversation)).fetchone() is not None
+
+    def insert(self, message: Incoming, batch: int | None, receipt: bytes) -> None:
+        """Keep one message that was taken, whatever became of it."""
+        decision = message.decision.leaf if message.decision else b""
+        self._db.execute(
+            "INSERT INTO inbound (release, message_id, origin, recipient, family, kind, purpose, conversation, state,"
+            " reason, steps, decision, batch, entry, core, content, key_id, caveats, withheld, receipt, expires_ms,"
+            " destroy_by_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                message.release, message.message_id, message.origin, message.recipient, message.family, message.kind,
+                message.purpose, message.conversation, int(message.state), int(message.reason),
+                pack_step(Step(message.state, message.reason, message.time_ms)), decision, batch, message.entry,
+                message.core, message.content, message.keys.key_id if message.keys else None,
+                json.dumps(message.caveats), json.dumps(message.withheld), receipt, message.expires_ms,
+                message.destroy_by_ms,
+            ),
+        )  # fmt: skip
+
+    def lease(self, agency: str, holder: str, now_ms: int, until_ms: int, limit: int) -> list[Offer]:
+        """Lease the next messages of conversations that nobody else holds, in order, and record them as delivered."""
+        rows = self._db.execute(
+            "SELECT i.row, i.release, i.conversation, i.family, i.entry, i.core, i.content, i.key_id, b.statement,"
+            " b.signature, i.caveats, i.withheld, i.attempts, i.recall, i.steps, l.holder, l.until_ms FROM inbound i"
+            " JOIN batches b ON b.row = i.batch"
+            " LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
+            " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
+            " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) ORDER BY i.row LIMIT ?",
+            (agency, now_ms, holder, limit * 2),
+        ).fetchall()
+        rows = [row for row in rows if not _slow(row[12], row[14], now_ms)][:limit]
+        self._db.executemany(
+            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
+            ((agency, conversation, holder, until_ms) for conversation in {row[2] for row in rows}),
+        )
+        step = pack_step(Step(State.DELIVERED, Reason.NONE, now_ms))
+        self._db.executemany(
+            "UPDATE inbound SET state = 5, attempts = attempts + 1, steps = CASE state WHEN 4 THEN steps || ? ELSE steps END"
+            " WHERE row = ?",
+            ((step, row[0]) for row in rows),
+        )
+        return [_offer(row) for row in rows]
+
+    def recalls_to_answer(self, agency: str, limit: int) -> list[Offer]:
+        """Recalled after they were acknowledged: the agency is asked to destroy."""
+        rows = self._db.execute(
+            "SELECT i.row, i.release, i.conversation, i.family, i.entry, i.core, NULL, i.key_id, b.statement, b.signature,"
+            " i.caveats, i.withheld, i.attempts, i.recall FROM inbound i JOIN batches b ON b.row = i.batch"
+            " WHERE i.recipient = ? AND i.recall = 1 ORDER BY i.row LIMIT ?",
+            (agency, limit),
+        )
+        return [_offer(row) for row in rows]
+
+    def extend(self, agency: str, holder: str, conversation: bytes, until_ms: int) -> bool:
+        """Hold a conversation longer; False when the lease was lost."""
+        self._db.execute(
+            "UPDATE leases SET until_ms = ? WHERE recipient = ? AND conversation = ? AND holder = ?",
+            (until_ms, agency, conversation, holder),
+        )
+        return bool(self._db.changes())
+
+    def holds(self, agency: str, holder: str, conversation: bytes) -> bool:
+        """Whether this stream still holds the conversation's lease."""
+        query = "SELECT 1 FROM leases WHERE recipient = ? AND conversation = ? AND holder = ?"
+        return self._db.execute(query, (agency, conversation, holder)).fetchone() is not None
+
+    def let_go(self, holder: str) -> None:
+        """A stream ended: its conversations are offered again."""
+        self._db.execute("DELETE FROM leases WHERE holder = ?", (holder,))
+
+    def for_answer(self, release: bytes, agency: str) -> tuple[State, bytes, bool] | None:
+        """State, conversation and whether a recall waits for an answer; None when it is not this agency's."""
+        query = "SELECT state, conversation, recall FROM inbound WHERE release = ? AND recipient = ?"
+        row = self._db.execute(query, (release, agency)).fetchone()
+        return None if row is None else (State(row[0]), row[1], bool(row[2]))
+
+    def step(self, release: bytes, step: Step, receipt: bytes) -> None:
+        """Record the next state of a message with the receipt given for it."""
+        self._db.execute(
+            "UPDATE inbound SET state = ?, reason = ?, steps = steps || ?, receipt = ?, recall = 0 WHERE release = ?",
+            (int(step.state), int(step.reason), pack_step(step), receipt, release),
+        )
+
+    def ask_to_destroy(self, release: bytes) -> None:
+        """A recall of an acknowledged message waits for its agency's answer."""
+        self._db.execute("UPDATE inbound SET recall = 1 WHERE release = ?", (release,))
+
+    def expired(self, now_ms: int, limit: int) -> list[bytes]:
+        """Releases that no agency answered in time."""
+        query = "SELECT release FROM inbound WHERE state IN (4, 5) AND expires_ms <= ? LIMIT ?"
+        return [row[0] for row in self._db.execute(query, (now_ms, limit))]
+
+    def to_purge(self, now_ms: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        """(row, release, key id) whose content must go."""
+        return list(self._db.execute(
+            "SELECT row, release, key_id FROM inbound WHERE destroyed = 0 AND destroy_by_ms > 0 AND destroy_by_ms <= ?"
+            " AND content IS NOT NULL LIMIT ?",
+            (now_ms, limit),
+        ))  # fmt: skip
+
+    def key_of(self, release: bytes) -> tuple[int, bytes] | None:
+        """(row, key id) of a message whose content is still there."""
+        query = "SELECT row, key_id FROM inbound WHERE release = ? AND destroyed = 0 AND key_id IS NOT NULL"
+        return self._db.execute(query, (release,)).fetchone()
+
+    def destroyed(self, row: int) -> None:
+        """The content is gone."""
+        self._db.execute("UPDATE inbound SET content = NULL, destroyed = 1 WHERE row = ?", (row,))
+
+    def get(self, recipient: str, release: bytes) -> StoredMessage | None:
+        """A message that came for this agency."""
+        query = f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND release = ?"  # noqa: S608
+        row = self._db.execute(query, (recipient, release)).fetchone()
+        return None if row is None else _stored(row)
+
+    def page(self, recipient: str, states: Sequence[State], before: int, limit: int) -> list[StoredMessage]:
+        """This agency's messages, newest first, below row `before` (0: from the top)."""
+        wanted = ",".join(str(int(s)) for s in states) or "1,4,5,6,7,8,9"
+        query = (
+            f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND state IN ({wanted}) AND (? = 0 OR row < ?)"  # noqa: S608
+            " ORDER BY row DESC LIMIT ?"
+        )
+        return [_stored(row) for row in self._db.execute(query, (recipient, before, before, limit))]
+
+    def counts(self) -> dict[State, int]:
+        """How many messages that came are in each state."""
+        return {State(s): n for s, n in self._db.execute("SELECT state, count(*) FROM inbound GROUP BY state")}
+
+
+def _slow(attempts: int, steps: bytes, now_ms: int) -> bool:
+    last = list(unpack_steps(steps))[-1].at_ms if attempts >= SLOW_AFTER else 0
+    return attempts >= SLOW_AFTER and now_ms - last < SLOW_MS * (attempts - SLOW_AFTER + 1)
+
+
+def _offer(row: tuple[object, ...]) -> Offer:
+    (_, release, conversation, family, entry, core, content, key_id, statement, signature, caveats, withheld, attempts,
+     recall) = row[:14]  # fmt: skip
+    return Offer(
+        release, conversation, family, entry, core, content or b"", key_id, SignedBatch(statement, signature),
+        tuple(json.loads(caveats)), tuple((slot, code) for slot, code in json.loads(withheld)), attempts + 1, bool(recall),
+    )  # type: ignore[arg-type, operator]  # fmt: skip
+
+
+def _stored(row: tuple[object, ...]) -> StoredMessage:
+    (number, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps, decision,
+     expires, destroy_by, destroyed) = row  # fmt: skip
+    return StoredMessage(
+        number, message_id, release, "in", origin, recipient, family, kind, purpose, conversation, State(state),
+        Reason(reason), tuple(unpack_steps(steps)), decision, expires, destroy_by, bool(destroyed), sealed=True,
+    )  # type: ignore[arg-type]  # fmt: skip

@@ -1,0 +1,110 @@
+"""The tables of the embedded ledger, version by version; PRAGMA user_version says how far a file is.
+
+Trust: who can write this file can withhold service, and is found by the log's leaves; it holds no content in the clear.
+"""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE log (
+        log INTEGER NOT NULL, idx INTEGER NOT NULL, leaf BLOB NOT NULL, entry BLOB NOT NULL,
+        PRIMARY KEY (log, idx)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER log_keeps BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+    CREATE TRIGGER log_stays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+
+    CREATE TABLE decisions (
+        row INTEGER PRIMARY KEY, leaf BLOB NOT NULL UNIQUE, time_ms INTEGER NOT NULL, action TEXT NOT NULL,
+        permit INTEGER NOT NULL, family TEXT NOT NULL, kind TEXT NOT NULL, origin TEXT NOT NULL,
+        recipient TEXT NOT NULL, purpose INTEGER NOT NULL, rules TEXT NOT NULL, withheld TEXT NOT NULL,
+        obligations TEXT NOT NULL, pack_digest BLOB NOT NULL, law_ms INTEGER NOT NULL, context BLOB NOT NULL,
+        key_id BLOB NOT NULL
+    );
+
+    CREATE TABLE batches (row INTEGER PRIMARY KEY, statement BLOB NOT NULL UNIQUE, signature BLOB NOT NULL);
+
+    CREATE TABLE outbound (
+        row INTEGER PRIMARY KEY, message_id BLOB NOT NULL, origin TEXT NOT NULL, statement_hash BLOB NOT NULL,
+        release BLOB UNIQUE, recipient TEXT NOT NULL, family TEXT NOT NULL, kind TEXT NOT NULL,
+        purpose INTEGER NOT NULL, conversation BLOB NOT NULL, topic TEXT, partition INTEGER, seq INTEGER,
+        state INTEGER NOT NULL, reason INTEGER NOT NULL, steps BLOB NOT NULL, decision BLOB NOT NULL,
+        batch INTEGER, entry BLOB, core BLOB, content BLOB, key_id BLOB NOT NULL,
+        expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (origin, message_id)
+    );
+    CREATE INDEX outbound_unsealed ON outbound (topic, partition, row) WHERE seq IS NULL AND state = 2;
+    CREATE INDEX outbound_sealed ON outbound (topic, partition, seq) WHERE state IN (2, 3);
+    CREATE INDEX outbound_purge ON outbound (destroy_by_ms) WHERE destroyed = 0 AND destroy_by_ms > 0;
+
+    CREATE TABLE inbound (
+        row INTEGER PRIMARY KEY, release BLOB NOT NULL UNIQUE, message_id BLOB NOT NULL, origin TEXT NOT NULL,
+        recipient TEXT NOT NULL, family TEXT NOT NULL, kind TEXT NOT NULL, purpose INTEGER NOT NULL,
+        conversation BLOB NOT NULL, state INTEGER NOT NULL, reason INTEGER NOT NULL, steps BLOB NOT NULL,
+        decision BLOB NOT NULL, batch INTEGER, entry BLOB, core BLOB, content BLOB, key_id BLOB, caveats TEXT NOT NULL,
+        withheld TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, recall INTEGER NOT NULL DEFAULT 0,
+        receipt BLOB, expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL,
+        destroyed INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX inbound_seen ON inbound (origin, message_id);
+    CREATE INDEX inbound_waiting ON inbound (recipient, row) WHERE state IN (4, 5);
+    CREATE INDEX inbound_recalled ON inbound (recipient, row) WHERE recall = 1;
+    CREATE INDEX inbound_expiry ON inbound (expires_ms) WHERE state IN (4, 5);
+    CREATE INDEX inbound_purge ON inbound (destroy_by_ms) WHERE destroyed = 0 AND destroy_by_ms > 0;
+    CREATE TABLE leases (
+        recipient TEXT NOT NULL, conversation BLOB NOT NULL, holder TEXT NOT NULL, until_ms INTEGER NOT NULL,
+        PRIMARY KEY (recipient, conversation)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE recalls (
+        release BLOB PRIMARY KEY, origin TEXT NOT NULL, reason INTEGER NOT NULL, until_ms INTEGER NOT NULL,
+        answer_by_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE streams_out (
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, fence INTEGER NOT NULL DEFAULT 0,
+        last_seq INTEGER NOT NULL DEFAULT 0, chain INTEGER NOT NULL DEFAULT 0, durable INTEGER NOT NULL DEFAULT 0,
+        taken INTEGER NOT NULL DEFAULT 0, repairs INTEGER NOT NULL DEFAULT 0, repaired_at INTEGER NOT NULL DEFAULT -1,
+        PRIMARY KEY (topic, partition)
+    ) WITHOUT ROWID;
+    CREATE TABLE envelopes (
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, seq INTEGER NOT NULL, after INTEGER NOT NULL,
+        count INTEGER NOT NULL, envelope BLOB NOT NULL, durable INTEGER NOT NULL DEFAULT 0,
+        time_ms INTEGER NOT NULL,
+        PRIMARY KEY (topic, partition, seq)
+    );
+    CREATE INDEX envelopes_pending ON envelopes (topic, partition, seq) WHERE durable = 0;
+
+    CREATE TABLE streams_in (
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0,
+        why INTEGER NOT NULL DEFAULT 1, position INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (topic, partition)
+    ) WITHOUT ROWID;
+    CREATE TABLE headers (
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+        header BLOB, signature BLOB, enc_ct_hash BLOB,
+        PRIMARY KEY (topic, partition, seq)
+    );
+
+    CREATE TABLE control_out (
+        row INTEGER PRIMARY KEY, kind INTEGER NOT NULL, salt BLOB NOT NULL, body BLOB NOT NULL, seq INTEGER
+    );
+    CREATE INDEX control_unsealed ON control_out (row) WHERE seq IS NULL;
+    CREATE INDEX control_sealed ON control_out (seq) WHERE seq IS NOT NULL;
+    CREATE TABLE control_in (
+        row INTEGER PRIMARY KEY, header BLOB NOT NULL, signature BLOB NOT NULL, enc_ct_hash BLOB NOT NULL,
+        leaves BLOB NOT NULL, items BLOB NOT NULL
+    );
+
+    CREATE TABLE accounting (
+        row INTEGER PRIMARY KEY, release BLOB NOT NULL, subject BLOB NOT NULL, recipient TEXT NOT NULL,
+        purpose INTEGER NOT NULL, time_ms INTEGER NOT NULL, keep_until_ms INTEGER NOT NULL
+    );
+    CREATE INDEX accounting_subject ON accounting (subject);
+
+    CREATE TABLE quarantine (
+        hash BLOB PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, position INTEGER NOT NULL,
+        why TEXT NOT NULL, time_ms INTEGER NOT NULL, times INTEGER NOT NULL DEFAULT 1
+    ) WITHOUT ROWID;
+    CREATE TABLE alarms (what TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, evidence BLOB) WITHOUT ROWID;
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    """,
+)
