@@ -130,11 +130,8 @@ def _section(request: Request, section: Section) -> dict[str, Any]:
 
 
 def _entities(request: Request) -> list[dict[str, Any]]:
-    return [
-        _agency(request.principal),
-        _agency(request.counterpart),
-        *(_section(request, section) for section in request.sections),
-    ]
+    agencies = {agency.id: _agency(agency) for agency in (request.principal, request.counterpart)}
+    return [*agencies.values(), *(_section(request, section) for section in request.sections)]
 
 
 def _context(request: Request, bases: Iterable[str]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _facts_read(node: Any) -> Iterator[str]:
 
 
 def _is_facts(node: Any) -> bool:
-    return node == {".": {"left": {"Var": "context"}, "attr": "facts"}}
+    return bool(node == {".": {"left": {"Var": "context"}, "attr": "facts"}})
 
 
 def _keep_to_the_rules(rule: Rule) -> None:
