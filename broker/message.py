@@ -132,32 +132,16 @@ class Accounting:
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A submission decided, ready to be committed in one transaction."""
+class Submission:
+    """One record as its agency hands it in: exact bytes, and its place in the tree that the agency signed."""
 
-    message_id: bytes
-    origin: str
-    recipient: str
-    family: str
-    kind: str
-    purpose: int
-    conversation: bytes
-    statement_hash: bytes
-    decision: DecisionRecord
-    keys: "SealedKeys"
-    expires_ms: int
-    time_ms: int
-    # Empty when refused:
-    stream: Stream | None = None
-    release: bytes = b""
-    entry: bytes = b""
-    core: bytes = b""
-    content: bytes = b""
-    """Slots, sealed under the message's content key."""
-    destroy_by_ms: int = 0
-    accounting: Accounting | None = None
-    named: tuple[bytes, ...] = ()
-    """Message ids and releases that the statement refers to; each must be known between these two agencies."""
+    statement: bytes
+    record: bytes
+    record_seed: bytes
+    facts: bytes
+    facts_salt: bytes
+    place: int
+    siblings: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +161,35 @@ class SignedBatch:
 
     statement: bytes
     signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A submission decided, ready to be committed in one transaction."""
+
+    message_id: bytes
+    origin: str
+    recipient: str
+    family: str
+    kind: str
+    purpose: int
+    conversation: bytes
+    statement_hash: bytes
+    decision: DecisionRecord
+    keys: SealedKeys
+    expires_ms: int
+    time_ms: int
+    # Empty when refused:
+    stream: Stream | None = None
+    release: bytes = b""
+    entry: bytes = b""
+    core: bytes = b""
+    content: bytes = b""
+    """Slots, sealed under the message's content key."""
+    destroy_by_ms: int = 0
+    accounting: Accounting | None = None
+    named: tuple[bytes, ...] = ()
+    """Message ids and releases that the statement refers to; each must be known between these two agencies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +218,7 @@ class Incoming:
     caveats: tuple[int, ...] = ()
     withheld: tuple[tuple[int, int], ...] = ()
     """(slot, notice code) that our own gateway withholds."""
+    supersedes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class ControlStore:
             "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (name, more)
         )
 
+    def put(self, name: str, value: int) -> None:
+        """Set a number that outlives the process."""
+        self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, value))
+
     def counted(self, name: str) -> int:
         """A counter's value."""
         row = self._db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()

@@ -35,11 +35,14 @@ class KeyStore:
             return
         with self._db:
             self._db.executemany(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", ((k.key_id, k.content or None, k.opening) for k in added)
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)",
+                ((k.key_id, k.content or None, k.opening) for k in added),
             )
             self._db.executemany("UPDATE keys SET content = NULL WHERE key_id = ?", ((k,) for k in shredded))
         if shredded:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # no copy of a shredded key stays in the write-ahead log
+            self._db.execute(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            )  # no copy of a shredded key stays in the write-ahead log
 
     def content(self, key_id: bytes) -> bytes:
         """The wrapped content key. Raises VaultError when it was destroyed."""

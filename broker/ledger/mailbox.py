@@ -135,6 +135,11 @@ class Mailbox:
         row = self._db.execute(query, (release, agency)).fetchone()
         return None if row is None else (State(row[0]), row[1], bool(row[2]))
 
+    def for_recall(self, release: bytes) -> tuple[State, str, str] | None:
+        """State, origin and recipient of a release that came; None when it did not."""
+        row = self._db.execute("SELECT state, origin, recipient FROM inbound WHERE release = ?", (release,)).fetchone()
+        return None if row is None else (State(row[0]), row[1], row[2])
+
     def step(self, release: bytes, step: Step, receipt: bytes) -> None:
         """Record the next state of a message with the receipt given for it."""
         self._db.execute(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import apsw
 
 from broker.errors import ConflictError, OriginError
-from broker.message import FINAL, Outgoing, Reason, SignedBatch, State, Step, StoredMessage, Stream, pack_step, unpack_steps
+from broker.message import Outgoing, Reason, SignedBatch, State, Step, StoredMessage, Stream, pack_step, unpack_steps
 
 _VIEW = (
     "row, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps, decision,"
@@ -37,6 +37,16 @@ class Held:
     decision: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where a release stands, and the envelope that carries it (0: none yet)."""
+
+    state: State
+    recipient: str
+    stream: Stream
+    seq: int
+
+
 class Outbox:
     """Rows of `outbound`, and the batches that they were signed in."""
 
@@ -47,7 +57,9 @@ class Outbox:
         """The row of a signed batch, made when it is new."""
         found = self._db.execute("SELECT row FROM batches WHERE statement = ?", (batch.statement,)).fetchone()
         if found is None:
-            self._db.execute("INSERT INTO batches (statement, signature) VALUES (?, ?)", (batch.statement, batch.signature))
+            self._db.execute(
+                "INSERT INTO batches (statement, signature) VALUES (?, ?)", (batch.statement, batch.signature)
+            )
             return int(self._db.last_insert_rowid())
         return int(found[0])
 
@@ -93,7 +105,14 @@ class Outbox:
             account = message.accounting
             self._db.execute(
                 "INSERT INTO accounting (release, subject, recipient, purpose, time_ms, keep_until_ms) VALUES (?,?,?,?,?,?)",
-                (message.release, account.subject, account.recipient, account.purpose, account.time_ms, account.keep_until_ms),
+                (
+                    message.release,
+                    account.subject,
+                    account.recipient,
+                    account.purpose,
+                    account.time_ms,
+                    account.keep_until_ms,
+                ),
             )
 
     def streams_waiting(self) -> list[Stream]:
@@ -137,14 +156,23 @@ class Outbox:
         )
         return bool(self._db.changes())
 
-    def state_of(self, releases: Sequence[bytes]) -> dict[bytes, tuple[State, str, str]]:
-        """State, origin and recipient of each of our releases."""
-        found = {}
-        for release in releases:
-            row = self._db.execute("SELECT state, origin, recipient FROM outbound WHERE release = ?", (release,)).fetchone()
-            if row is not None:
-                found[release] = (State(row[0]), row[1], row[2])
-        return found
+    def sent(self, release: bytes) -> Sent | None:
+        """Where one of our releases stands; None when it is not ours."""
+        row = self._db.execute(
+            "SELECT state, recipient, topic, partition, seq FROM outbound WHERE release = ?", (release,)
+        ).fetchone()
+        return None if row is None else Sent(State(row[0]), row[1], Stream(row[2], row[3]), row[4] or 0)
+
+    def refuse_first(self, stream: Stream, now_ms: int) -> bytes | None:
+        """Refuse (ENVELOPE) the message that cannot be taken although it is alone in its envelope."""
+        row = self._db.execute(
+            "SELECT release FROM outbound WHERE topic = ? AND partition = ? AND seq IS NULL AND state = 2 ORDER BY row LIMIT 1",
+            (stream.topic, stream.partition),
+        ).fetchone()
+        if row is None:
+            return None
+        self.step(row[0], Step(State.REFUSED, Reason.ENVELOPE, now_ms))
+        return bytes(row[0])
 
     def expired(self, now_ms: int, limit: int) -> list[bytes]:
         """Releases that ran out before they were sealed."""
@@ -206,8 +234,3 @@ def _stored(row: tuple[object, ...]) -> StoredMessage:
         State(state), Reason(reason), tuple(unpack_steps(steps)), decision, expires, destroy_by, bool(destroyed),
         seq is not None,
     )  # type: ignore[arg-type]  # fmt: skip
-
-
-def is_final(state: State) -> bool:
-    """Whether only a recall can still change this state."""
-    return state in FINAL

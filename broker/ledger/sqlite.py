@@ -153,12 +153,16 @@ class SqliteLedger:
 class _Waiting:
     __slots__ = ("change", "settle")
 
-    def __init__(self, change: Callable[[Transaction], Any], settle: Callable[[Any, BaseException | None], None]) -> None:
+    def __init__(
+        self, change: Callable[[Transaction], Any], settle: Callable[[Any, BaseException | None], None]
+    ) -> None:
         self.change = change
         self.settle = settle
 
 
-def _settle(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", outcome: Any, error: BaseException | None) -> None:
+def _settle(
+    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", outcome: Any, error: BaseException | None
+) -> None:
     def done() -> None:
         if not future.done():
             if error is None:

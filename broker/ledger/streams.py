@@ -61,7 +61,9 @@ class StreamStore:
         streams = [Stream(topic, partition) for topic, partition in rows]
         return [(stream, self.outflow(stream)) for stream in streams]
 
-    def append(self, stream: Stream, fence: int, seq: int, after: int, envelope: bytes, count: int, now_ms: int) -> None:
+    def append(
+        self, stream: Stream, fence: int, seq: int, after: int, envelope: bytes, count: int, now_ms: int
+    ) -> None:
         """Store the next envelope by compare-and-swap.
 
         Raises: StreamLost when another owner came, or the chain moved; then the transport must not see it.
@@ -149,11 +151,14 @@ class StreamStore:
     def header_hash(self, stream: Stream, seq: int) -> bytes | None:
         """H(header) of a seq that passed step 6; two different ones are evidence."""
         row = self._db.execute(
-            "SELECT hash FROM headers WHERE topic = ? AND partition = ? AND seq = ?", (stream.topic, stream.partition, seq)
+            "SELECT hash FROM headers WHERE topic = ? AND partition = ? AND seq = ?",
+            (stream.topic, stream.partition, seq),
         ).fetchone()
         return None if row is None else row[0]
 
-    def keep_header(self, stream: Stream, seq: int, digest: bytes, header: bytes, signature: bytes, enc_ct_hash: bytes) -> None:
+    def keep_header(
+        self, stream: Stream, seq: int, digest: bytes, header: bytes, signature: bytes, enc_ct_hash: bytes
+    ) -> None:
         """Keep what proves an envelope without its ciphertext."""
         self._db.execute(
             "INSERT OR IGNORE INTO headers VALUES (?,?,?,?,?,?,?)",

@@ -35,12 +35,13 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_AGREEMENT: _EntryKind.ValueType  # 5
     ENTRY_KIND_SUSPENSION: _EntryKind.ValueType  # 6
     ENTRY_KIND_ANCHOR: _EntryKind.ValueType  # 7
-    ENTRY_KIND_WITHDRAWAL: _EntryKind.ValueType  # 8
     ENTRY_KIND_DECISION: _EntryKind.ValueType  # 32
     """decisions log"""
     ENTRY_KIND_PACK: _EntryKind.ValueType  # 33
     ENTRY_KIND_OPERATOR_ACT: _EntryKind.ValueType  # 34
     ENTRY_KIND_PURGE: _EntryKind.ValueType  # 35
+    ENTRY_KIND_WITHDRAWAL: _EntryKind.ValueType  # 36
+    """One of our own messages, expired or recalled before it was sealed."""
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
 
@@ -53,12 +54,13 @@ ENTRY_KIND_RECEIPTS: EntryKind.ValueType  # 4
 ENTRY_KIND_AGREEMENT: EntryKind.ValueType  # 5
 ENTRY_KIND_SUSPENSION: EntryKind.ValueType  # 6
 ENTRY_KIND_ANCHOR: EntryKind.ValueType  # 7
-ENTRY_KIND_WITHDRAWAL: EntryKind.ValueType  # 8
 ENTRY_KIND_DECISION: EntryKind.ValueType  # 32
 """decisions log"""
 ENTRY_KIND_PACK: EntryKind.ValueType  # 33
 ENTRY_KIND_OPERATOR_ACT: EntryKind.ValueType  # 34
 ENTRY_KIND_PURGE: EntryKind.ValueType  # 35
+ENTRY_KIND_WITHDRAWAL: EntryKind.ValueType  # 36
+"""One of our own messages, expired or recalled before it was sealed."""
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
 @_typing.final

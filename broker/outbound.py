@@ -1,0 +1,351 @@
+"""The life of a message that we send, up to the moment when its agency may rely on it. Read `submit` first.
+
+A crash before step 6 has committed means that nothing was accepted and the caller did not hear; after it, that the
+relay will seal and send the message, whether or not the caller heard: asking again with the same id tells.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import policy
+from broker import decision as ruling
+from broker import obligations, sections
+from broker.canonical import H, leaf_hash, parse
+from broker.errors import FieldInvalid, InvalidError, LinkError, OriginError, PuenteError, SignatureError
+from broker.keys import CTX_ORIGIN
+from broker.ledger.sqlite import SqliteLedger, Transaction
+from broker.link import Link
+from broker.message import Accounting, Clock, DecisionRecord, Log, Outgoing, SignedBatch, State, Submission
+from broker.origin import BatchStatement, facts_commit, origin_leaf, origin_root, parse_batch_statement, parse_statement
+from broker.sealing import LIMITS, core_commit
+from broker.v1.codes_pb2 import KEY_USE_ATTEST, KEY_USE_ORIGIN
+from broker.v1.envelope_pb2 import Core, Notice, OriginStatement
+from broker.v1.log_pb2 import ENTRY_KIND_RELEASE, ReleaseEntry
+from broker.vault import Vault
+from broker.wire import message_bytes, slots_bytes
+
+FACTS_MAX = 8 * 1024
+SUBMISSIONS_MAX = 256
+FRESH_MS = 24 * 3_600_000
+"""How old a batch statement may be when it is handed in."""
+AHEAD_MS = 5 * 60_000
+FRESH_KEPT = 16_384
+"""Messages kept open in memory between commit and sealing, so that the relay need not decrypt them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one submission. `reason` is a word of the error table, '' when accepted."""
+
+    message_id: bytes
+    outcome: str
+    """accepted, refused or invalid."""
+    reason: str = ""
+    decision_id: bytes = b""
+    violations: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A submission past steps 2 and 3."""
+
+    submission: Submission
+    statement: OriginStatement
+    leaf: bytes
+    family: sections.FamilyInfo
+    kind: str
+    present: int
+    slots: list[bytes]
+    leaves: list[bytes]
+    block: bytes
+    facts: tuple[tuple[str, str | bool], ...]
+    record: Any
+
+
+class Outbound:
+    """Decides and commits submissions; one for a gateway."""
+
+    def __init__(
+        self, link: Link, engine: policy.Engine, ledger: SqliteLedger, vault: Vault, clock: Clock, subject_key: bytes
+    ) -> None:
+        self.link = link
+        self.engine = engine
+        self.ledger = ledger
+        self.vault = vault
+        self.clock = clock
+        self.subject_key = subject_key
+        self.committed = asyncio.Event()
+        self.fresh: OrderedDict[bytes, bytes] = OrderedDict()
+
+    async def submit(
+        self, agency: str, batch: SignedBatch, items: Sequence[Submission], *, validate_only: bool = False
+    ) -> list[Result]:
+        """Steps 2 to 6 of a call; step 1, who the agency is, the edge has done.
+
+        Raises: what concerns the call: SignatureError, OriginError, LinkError, BusyError, StoreError. What concerns
+        one submission is its Result.
+        """
+        now = self.clock()
+        signed, batch = self._signed(agency, batch, items, now)  # 3, for the call: one signature covers it
+        outcomes: list[Result | Outgoing] = []
+        for item in items:
+            try:
+                checked = self._check(agency, signed, item)  # 2 and 3, for the submission
+            except InvalidError as error:
+                outcomes.append(_invalid(item, error))
+                continue
+            request, decision = self._decide(checked, signed, now)  # 4
+            outcomes.append(self._minimise(checked, batch, request, decision, now))  # 5
+        if validate_only:
+            return [_preview(outcome) for outcome in outcomes]
+        outgoing = [outcome for outcome in outcomes if isinstance(outcome, Outgoing)]
+        if not outgoing:
+            return [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        results = await self.ledger.commit(lambda tx: _commit(tx, batch, outgoing))  # 6: durable when it returns
+        self.committed.set()
+        committed = iter(results)
+        return [outcome if isinstance(outcome, Result) else next(committed) for outcome in outcomes]
+
+    def _signed(
+        self, agency: str, batch: SignedBatch, items: Sequence[Submission], now: int
+    ) -> tuple[BatchStatement, SignedBatch]:
+        """Whose signature covers the call: the agency's own, or ours when it has no key."""
+        if not self.link.in_force(now):
+            raise LinkError("no agreement is in force")
+        if not 1 <= len(items) <= SUBMISSIONS_MAX:
+            raise OriginError("a call holds 1 to 256 submissions")
+        statement = parse_batch_statement(batch.statement)
+        if not now - FRESH_MS <= statement.created_ms <= now + AHEAD_MS:
+            raise OriginError("the batch was signed too long ago, or in the future")
+        key = self.link.agreement.keys.get(statement.signer_kid)
+        if key is None or not key.not_before_ms <= statement.created_ms <= key.not_after_ms:
+            raise SignatureError("the batch is signed with a key that is not valid")
+        if key.use == KEY_USE_ATTEST and key.kid == self.link.attest.kid and not batch.signature:
+            return statement, SignedBatch(batch.statement, self.link.attest.key.sign(batch.statement, CTX_ORIGIN))
+        if key.use != KEY_USE_ORIGIN or key.owner != agency:
+            raise SignatureError("the batch is signed with a key that is not the caller's")
+        self.link.verify_key(key.kid).verify(batch.signature, batch.statement, CTX_ORIGIN)
+        return statement, batch
+
+    def _check(self, agency: str, signed: BatchStatement, item: Submission) -> _Checked:
+        """Validate the record and hold the statement against it."""
+        if len(item.record) > LIMITS.record or len(item.facts) > FACTS_MAX or len(item.statement) > LIMITS.statement:
+            raise TooLarge("a record, its facts or its statement is too large")
+        statement = parse_statement(item.statement)
+        family = self._authority(agency, signed, statement)
+        record = parse(family.message_class, item.record)
+        sections.validate_record(record, whole=True)
+        kind = ruling.kind_name(family, record.kind)  # type: ignore[attr-defined]
+        _check_kinds(family, record, kind)
+        slots = sections.split(item.record, family.slots)
+        block = sections.salt_block(item.record_seed, statement.message_id, family.slots)
+        leaves = sections.leaves(slots, block)
+        leaf = origin_leaf(item.statement)
+        if len(item.record_seed) != 32 or sections.record_root(leaves) != statement.record_root:
+            raise OriginError("the statement is not about this record")
+        if facts_commit(item.facts_salt, item.facts) != statement.facts_commit:
+            raise OriginError("the statement is not about these facts")
+        if origin_root(leaf, item.place, item.siblings) != signed.root:
+            raise OriginError("the signature does not cover this statement")
+        present = sum(1 << n for n, section in enumerate(slots) if section)
+        facts = ruling.facts_of(item.facts)
+        return _Checked(item, statement, leaf, family, kind, present, slots, leaves, block, facts, record)
+
+    def _authority(self, agency: str, signed: BatchStatement, statement: OriginStatement) -> sections.FamilyInfo:
+        """What a statement may claim: this link, this agency, a recipient of the other party, a family we know."""
+        agreement = self.link.agreement
+        agreed = agreement.families.get(statement.family)
+        if agreed is None or agreed.revision != statement.family_revision:
+            raise OriginError("the agreement has no such family")
+        if statement.link_id != agreement.link_id or statement.origin_agency != agency:
+            raise OriginError("the statement is for another link or agency")
+        recipient = agreement.agencies.get(statement.recipient_agency)
+        if recipient is None or recipient.party != self.link.peer:
+            raise OriginError("the recipient is no agency of the other party")
+        if statement.origin_kid != signed.signer_kid or statement.created_ms != signed.created_ms:
+            raise OriginError("the statement was not signed with its batch")
+        if statement.expires_ms <= self.clock():
+            raise OriginError("the statement has expired")
+        return sections.family(statement.family)
+
+    def _decide(self, checked: _Checked, signed: BatchStatement, now: int) -> tuple[policy.Request, policy.Decision]:
+        """Ask our own pack; whatever goes wrong there is a forbid."""
+        statement, agreement = checked.statement, self.link.agreement
+        own_key = agreement.keys[signed.signer_kid].use == KEY_USE_ORIGIN
+        request = policy.Request(
+            action="release",
+            principal=ruling.agency(agreement.agencies[statement.origin_agency]),
+            counterpart=ruling.agency(agreement.agencies[statement.recipient_agency]),
+            family=statement.family,
+            kind=checked.kind,
+            purpose=ruling.purpose_name(statement.purpose),
+            legal_basis=tuple(sorted(statement.legal_basis)),
+            assurance="agency_signed" if own_key else "gateway_attested",
+            sections=ruling.sections_of(checked.family, checked.present),
+            facts=checked.facts,
+            caveats=tuple(sorted(ruling.caveat_name(c) for c in statement.caveats)),
+            supersedes=bool(statement.supersedes),
+            derived_from=bool(statement.derived_from),
+            law_ms=now,
+        )
+        return request, obligations.within_reach(self.engine.decide(request))
+
+    def _minimise(
+        self, checked: _Checked, batch: SignedBatch, request: policy.Request, decision: policy.Decision, now: int
+    ) -> Outgoing:
+        """Build what may leave: withheld sections stand as leaves, obligations travel with the rest."""
+        statement = checked.statement
+        secrets = ruling.Secrets.new()
+        logged = ruling.record(statement, request, decision, secrets, self.vault, checked.leaf, now)
+        if not decision.permit:
+            return self._outgoing(checked, logged, secrets, now)
+        shown = checked.present & ~sum(1 << (w.slot - 1) for w in decision.withheld)
+        destroy_by = obligations.destroy_by(decision.obligations, now)
+        core = Core(
+            statement=checked.submission.statement,
+            batch=H(batch.statement),
+            place=checked.submission.place,
+            siblings=checked.submission.siblings,
+            shown=shown,
+            gateway_caveats=obligations.added_caveats(decision.obligations, statement.caveats),
+            destroy_by_ms=destroy_by,
+            notices=[Notice(slot=slot, code=code) for slot, code in obligations.notices(decision)],  # type: ignore[arg-type]
+        ).SerializeToString(deterministic=True)
+        entry = ReleaseEntry(
+            kind=ENTRY_KIND_RELEASE,
+            time_ms=now,
+            blind=os.urandom(32),
+            message_id=statement.message_id,
+            origin_leaf=checked.leaf,
+            core_commit=core_commit(secrets.commit_salt, core),
+            decision=logged.leaf,
+        ).SerializeToString(deterministic=True)
+        slots = slots_bytes(checked.slots, checked.leaves, checked.block, shown)
+        release = leaf_hash(entry)
+        self._keep_fresh(release, message_bytes(entry, core, secrets.commit_salt, slots))
+        return self._outgoing(checked, logged, secrets, now, release, entry, core, slots, destroy_by, decision)
+
+    def _outgoing(
+        self, checked: _Checked, logged: DecisionRecord, secrets: ruling.Secrets, now: int, release: bytes = b"",
+        entry: bytes = b"", core: bytes = b"", slots: bytes = b"", destroy_by: int = 0,
+        decision: policy.Decision | None = None,
+    ) -> Outgoing:  # fmt: skip
+        statement = checked.statement
+        named = (statement.in_reply_to, statement.supersedes, *statement.derived_from)
+        return Outgoing(
+            message_id=statement.message_id,
+            origin=statement.origin_agency,
+            recipient=statement.recipient_agency,
+            family=statement.family,
+            kind=checked.kind,
+            purpose=statement.purpose,
+            conversation=statement.conversation,
+            statement_hash=H(checked.submission.statement),
+            decision=logged,
+            keys=secrets.sealed(self.vault, content=bool(release)),
+            expires_ms=statement.expires_ms,
+            time_ms=now,
+            stream=self.link.stream_out(statement.family, statement.conversation) if release else None,
+            release=release,
+            entry=entry,
+            core=core,
+            content=self.vault.seal(secrets.content_key, slots, secrets.key_id) if release else b"",
+            destroy_by_ms=destroy_by,
+            accounting=self._account(checked, decision, now) if decision else None,
+            named=tuple(name for name in named if name),
+        )
+
+    def _account(self, checked: _Checked, decision: policy.Decision, now: int) -> Accounting | None:
+        """The disclosure's accounting, by a keyed hash of its subject, when a rule obliges it."""
+        if not obligations.accounts(decision.obligations):
+            return None
+        subject = hmac.new(self.subject_key, obligations.subject_of(checked.record), hashlib.sha256).digest()
+        keep = obligations.accounting_until(now)
+        return Accounting(subject, checked.statement.recipient_agency, checked.statement.purpose, now, keep)
+
+    def _keep_fresh(self, release: bytes, message: bytes) -> None:
+        self.fresh[release] = message
+        if len(self.fresh) > FRESH_KEPT:
+            self.fresh.popitem(last=False)
+
+
+class TooLarge(InvalidError):
+    """Over a cap of the protocol."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+
+def _commit(tx: Transaction, batch: SignedBatch, group: Sequence[Outgoing]) -> list[Result]:
+    """Decision entries, release entries, outbox, accounting and keys of a call: all of it, or none."""
+    results = []
+    batch_row = 0
+    decided: list[tuple[bytes, bytes]] = []
+    released: list[tuple[bytes, bytes]] = []
+    for message in group:
+        try:
+            first = tx.outbox.first_result(message)
+            if first is None:
+                tx.outbox.check_named(message)
+        except InvalidError as error:
+            results.append(Result(message.message_id, "invalid", error.reason))
+            continue
+        if first is not None:
+            refused = first.state is State.REFUSED and first.reason == first.reason.POLICY
+            results.append(
+                Result(message.message_id, "refused" if refused else "accepted", "DUPLICATE", first.decision)
+            )
+            continue
+        batch_row = batch_row or tx.outbox.batch(batch)
+        tx.keys.add(message.keys)
+        tx.decisions.insert(message.decision, message.keys.key_id)
+        tx.outbox.insert(message, batch_row)
+        decided.append((message.decision.leaf, message.decision.entry))
+        if message.release:
+            released.append((message.release, message.entry))
+        results.append(_result(message))
+    tx.journal.append(Log.DECISIONS, decided)
+    tx.journal.append(Log.EXCHANGE, released)
+    return results
+
+
+def _result(message: Outgoing) -> Result:
+    if message.release:
+        return Result(message.message_id, "accepted", "", message.decision.leaf)
+    return Result(message.message_id, "refused", "POLICY_DENIED", message.decision.leaf)
+
+
+def _preview(outcome: Result | Outgoing) -> Result:
+    """What would have become of it; no decision stands anywhere, so there is no id."""
+    if isinstance(outcome, Result):
+        return outcome
+    result = _result(outcome)
+    return Result(result.message_id, result.outcome, result.reason)
+
+
+def _invalid(item: Submission, error: PuenteError) -> Result:
+    """Refused before policy was asked; the id is told back only when the statement could be read."""
+    try:
+        message_id = parse_statement(item.statement).message_id
+    except PuenteError:
+        message_id = b""
+    violations = error.violations if isinstance(error, FieldInvalid) else ()
+    return Result(message_id, "invalid", error.reason, violations=violations)
+
+
+def _check_kinds(family: sections.FamilyInfo, record: Any, kind: str) -> None:
+    """A section stands only in records of its kinds; an ALWAYS one stands in all of them."""
+    present = {field.name for field, _ in record.ListFields()}
+    wrong = [
+        (section.name, "section.kinds")
+        for section in family.sections
+        if (section.name in present and kind not in section.kinds)
+        or (section.presence == "always" and kind in section.kinds and section.name not in present)
+    ]
+    if wrong:
+        raise FieldInvalid(wrong)

@@ -1,0 +1,322 @@
+"""Owns streams: seals what is committed into envelopes, drains them into the transport, feeds arrivals to inbound.
+
+An envelope is stored with the next seq before the transport may see it: a crash before that means its messages are
+sealed again, after it that the same bytes are put again until the transport has them. Nothing waits for company: the
+cost of a signature, an encapsulation and an fsync is shared by whatever is there.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from broker import answers, control, retention
+from broker.decision import Secrets
+from broker.errors import LinkError, StoreError, StreamLost
+from broker.events import log
+from broker.inbound import Inbound, Taken, Waiting
+from broker.ledger.outbox import Unsealed
+from broker.ledger.sqlite import SqliteLedger, Transaction
+from broker.ledger.streams import Outflow
+from broker.link import CONTROL, Link
+from broker.message import Clock, Reason, Stream
+from broker.outbound import Outbound
+from broker.sealing import LIMITS, seal
+from broker.transport import Arrival, Transport
+from broker.v1 import envelope_pb2 as pb
+from broker.vault import Vault
+from broker.wire import message_bytes
+
+KEPT_ENVELOPES: Final = 256
+"""A stream has at most so many envelopes that are not known to be taken."""
+HEADS_MS: Final = 60_000
+HEADS_SOON_MS: Final = 10_000
+HEADS_EVERY: Final = 64
+"""Heads are also sent after so many envelopes: or the other party would run into KEPT_ENVELOPES."""
+HELD_AFTER_S: Final = 600.0
+IDLE_S: Final = 0.004
+"""How often an idle gateway asks the transport whether anything came."""
+READ_AT_ONCE: Final = 8
+CONTENT_TARGET: Final = 880_000
+"""Bytes of messages an envelope is filled to: padding adds up to an eighth."""
+CONTROL_PATIENCE_S: Final = 10.0
+BACK_OFF_S: Final = 0.5
+
+
+class Relay:
+    """The moving part of a gateway: `run` until cancelled."""
+
+    def __init__(
+        self,
+        link: Link,
+        ledger: SqliteLedger,
+        vault: Vault,
+        transport: Transport,
+        clock: Clock,
+        outbound: Outbound,
+        inbound: Inbound,
+    ) -> None:
+        self.link = link
+        self.ledger = ledger
+        self.vault = vault
+        self.transport = transport
+        self.clock = clock
+        self.outbound = outbound
+        self.inbound = inbound
+        self.delivered: Callable[[frozenset[str]], None] = lambda _: None
+        self.work = outbound.committed
+        self._fences: dict[Stream, int] = {}
+        self._since_heads = 0
+        self._heads_sent_ms = 0
+        self._heads_wanted = False
+        self._heard = time.monotonic()
+        self._last_heads_ms = 0
+
+    async def run(self) -> None:
+        """Claim the streams, then seal, read and sweep until cancelled."""
+        await self.claim()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._forever(self.seal_waiting, self._work_came))
+            tasks.create_task(self._forever(self.read_waiting, lambda: asyncio.sleep(IDLE_S)))
+            tasks.create_task(self._forever(self.sweep, lambda: asyncio.sleep(1.0)))
+
+    async def claim(self) -> None:
+        """Become the owner of every stream that we send; an earlier owner loses at its next envelope."""
+        streams = [Stream(self.link.topic_out(CONTROL), 0)]
+        for family in sorted(self.link.agreement.families):
+            streams += [Stream(self.link.topic_out(family), n) for n in range(self.link.partitions(family))]
+        fences = await self.ledger.commit(lambda tx: [tx.streams.claim(stream) for stream in streams])
+        self._fences = dict(zip(streams, fences, strict=True))
+
+    async def _forever(self, step: Callable[[], Awaitable[bool]], wait: Callable[[], Awaitable[object]]) -> None:
+        """Run a step again while it finds work; back off while a store is down, for nothing is lost by waiting."""
+        while True:
+            try:
+                busy = await step()
+            except (StoreError, LinkError) as error:
+                log("relay.waits", error=type(error).__name__)
+                await asyncio.sleep(BACK_OFF_S)
+                if isinstance(error, StreamLost):
+                    await self.claim()
+                continue
+            if not busy:
+                await wait()
+
+    async def _work_came(self) -> None:
+        try:
+            await asyncio.wait_for(self.work.wait(), 0.25)
+        except TimeoutError:
+            return
+        finally:
+            self.work.clear()
+
+    # Sealing
+
+    async def seal_waiting(self) -> bool:
+        """Seal and drain every stream that has something; control first, for the other side waits on it."""
+        busy = False
+        await self._heads_when_due()
+        for stream in self._fences:
+            if stream.topic == self.link.topic_out(CONTROL):
+                busy |= await self._seal_control(stream)
+        for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
+            busy |= await self._seal_data(stream)
+        for stream in self._fences:
+            busy |= await self._drain(stream)
+        return busy
+
+    async def _seal_control(self, stream: Stream) -> bool:
+        flow, items = self.ledger.read(lambda tx: (tx.streams.outflow(stream), tx.control.unsealed(LIMITS.messages)))
+        if not items:
+            return False
+        content = pb.Content(items=[pb.ControlItem(salt=i.salt, kind=i.kind, body=i.body) for i in items])
+        envelope, seq, now = self._sealed(stream, CONTROL, flow, content)
+        recalls = any(item.kind == pb.CONTROL_KIND_RECALL for item in items)
+
+        def change(tx: Transaction) -> None:
+            tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(items), now)
+            tx.control.set_sealed([item.row for item in items], seq)
+            if recalls:
+                tx.control.put("control_seq", seq)
+
+        await self.ledger.commit(change)
+        return True
+
+    async def _seal_data(self, stream: Stream) -> bool:
+        """One envelope of a data stream, unless the link is held or too much is not known to be taken."""
+        if not self._may_send():
+            return False
+        kept, flow, control_seq = self.ledger.read(
+            lambda tx: (tx.streams.kept(stream), tx.streams.outflow(stream), tx.control.counted("control_seq"))
+        )
+        if kept >= KEPT_ENVELOPES:
+            return False
+        limit = 1 if flow.repairs >= answers.REPAIRS_BEFORE_SINGLES else LIMITS.messages
+        messages = self.ledger.read(lambda tx: tx.outbox.unsealed(stream, limit))
+        content, rows = self._content(messages)
+        if not rows:
+            return False
+        family = next(f for f in self.link.agreement.families if self.link.topic_out(f) == stream.topic)
+        envelope, seq, now = self._sealed(stream, family, flow, content, control_seq)
+
+        def change(tx: Transaction) -> None:
+            tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(rows), now)
+            tx.outbox.set_sealed(rows, seq)
+
+        await self.ledger.commit(change)
+        return True
+
+    def _content(self, messages: list[Unsealed]) -> tuple[pb.Content, list[int]]:
+        """As many messages as fit, in order, and each batch once."""
+        content, rows, size = pb.Content(), [], 0
+        batches: set[bytes] = set()
+        now = self.clock()
+        for message in messages:
+            if message.expires_ms <= now:
+                continue  # the sweep withdraws it
+            data = self._opened(message)
+            size += len(data) + 8
+            if message.batch.statement not in batches:
+                size += len(message.batch.statement) + len(message.batch.signature) + 16
+            if rows and size > CONTENT_TARGET:
+                break
+            if message.batch.statement not in batches:
+                batches.add(message.batch.statement)
+                content.batches.add(statement=message.batch.statement, signature=message.batch.signature)
+            content.messages.add().ParseFromString(data)
+            rows.append(message.row)
+        return content, rows
+
+    def _opened(self, message: Unsealed) -> bytes:
+        """The message as it travels: from memory when it was just committed, else from the ledger and its keys."""
+        fresh = self.outbound.fresh.pop(message.release, None)
+        if fresh is not None:
+            return fresh
+        keys = self.ledger.keys
+        secrets = Secrets.opened(self.vault, message.key_id, keys.opening(message.key_id))
+        content_key = self.vault.unwrap(keys.content(message.key_id), message.key_id)
+        slots = self.vault.open(content_key, message.content, message.key_id)
+        return message_bytes(message.entry, message.core, secrets.commit_salt, slots)
+
+    def _sealed(
+        self, stream: Stream, family: str, flow: Outflow, content: pb.Content, control_seq: int = 0
+    ) -> tuple[bytes, int, int]:
+        """(envelope, seq, now): sealed to the recipient's newest valid key, signed by us."""
+        now = self.clock()
+        recipient = self.link.recipient_key(family, now)
+        header = pb.Header(
+            sender_party=self.link.party,
+            recipient_party=self.link.peer,
+            topic=stream.topic,
+            partition=stream.partition,
+            epoch=control.EPOCH,
+            seq=flow.last_seq + 1,
+            after=flow.chain,
+            control_seq=control_seq,
+            created_ms=now,
+            sender_kid=self.link.envelope.kid,
+            recipient_kid=recipient.kid,
+            agreement_digest=self.link.agreement.digest,
+        )
+        envelope, _ = seal(header, content, recipient.public, self.link.envelope.key)
+        return envelope, header.seq, now
+
+    def _may_send(self) -> bool:
+        """Data is held while no agreement is in force, the peer is silent, or the link is suspended by evidence."""
+        if not self.link.in_force(self.clock()) or time.monotonic() - self._heard > HELD_AFTER_S:
+            return False
+        return not self.ledger.read(suspended)
+
+    async def _drain(self, stream: Stream) -> bool:
+        """Put stored envelopes into the transport; `sent` once it has them durably."""
+        pending = self.ledger.read(lambda tx: tx.streams.pending(stream, READ_AT_ONCE))
+        if not pending:
+            return False
+        await asyncio.to_thread(self.transport.put, stream, [envelope for _, envelope in pending])
+        now = self.clock()
+
+        def change(tx: Transaction) -> None:
+            tx.streams.set_durable(stream, pending[-1][0])
+            for seq, _ in pending:
+                tx.outbox.set_sent(stream, seq, now)
+
+        await self.ledger.commit(change)
+        return True
+
+    # Reading
+
+    async def read_waiting(self) -> bool:
+        """Feed what the transport has to inbound, stream by stream, control first."""
+        if not self.transport.changed():
+            return False
+        for stream in self.link.streams_in():
+            await self._read(stream)
+        return True
+
+    async def _read(self, stream: Stream) -> None:
+        position = self.ledger.read(lambda tx: tx.streams.inflow(stream)).position
+        while arrivals := self.transport.get(stream, position, READ_AT_ONCE):
+            for arrival in arrivals:
+                taken = await self._take(stream, arrival)
+                position = arrival.next_position
+                self._after(stream, taken)
+
+    async def _take(self, stream: Stream, arrival: Arrival) -> Taken:
+        """One arrival; control that it depends on is read while it waits, for ten seconds at most."""
+        deadline = time.monotonic() + CONTROL_PATIENCE_S
+        while True:
+            try:
+                return await self.inbound.take(stream, arrival, patient=time.monotonic() < deadline)
+            except Waiting:
+                await self._read(Stream(self.link.topic_in(CONTROL), 0))
+                await asyncio.sleep(IDLE_S)
+
+    def _after(self, stream: Stream, taken: Taken) -> None:
+        self._since_heads += 1
+        if taken.why is not Reason.NONE or self._since_heads >= HEADS_EVERY:
+            self._heads_wanted = True
+        if taken.agencies:
+            self.delivered(taken.agencies)
+        self.work.set()
+
+    # Heads and time
+
+    async def _heads_when_due(self) -> None:
+        """Heads every 60 s; at once when something is wrong or much was taken, yet not more often than every 10 s."""
+        now = self.clock()
+        self._listen()
+        since = now - self._heads_sent_ms
+        urgent = self._heads_wanted and (since >= HEADS_SOON_MS or self._since_heads >= HEADS_EVERY)
+        if self._heads_sent_ms and since < HEADS_MS and not urgent:
+            return
+        self._heads_sent_ms, self._since_heads, self._heads_wanted = now, 0, False
+        await self.ledger.commit(lambda tx: self._enqueue_heads(tx, now))
+
+    def _enqueue_heads(self, tx: Transaction, now: int) -> None:
+        """Where all streams stand; a stream that the other party sent more on than came is missing something."""
+        for stream in self.link.streams_in():
+            flow = tx.streams.inflow(stream)
+            claimed = tx.control.counted(f"claimed {stream.topic} {stream.partition}")
+            if claimed > flow.taken and flow.why is Reason.NONE and not self.transport.get(stream, flow.position, 1):
+                tx.streams.advance(stream, flow.position, flow.taken, Reason.MISSING)
+        outflows = [(s, f) for s, f in tx.streams.outflows() if s in self._fences]
+        tx.control.enqueue([control.heads_item(outflows, tx.streams.inflows())])
+
+    def _listen(self) -> None:
+        """Our own monotonic clock decides how long the other party has been silent."""
+        heard = self.ledger.read(lambda tx: tx.control.counted("heads_at_ms"))
+        if heard != self._last_heads_ms:
+            self._last_heads_ms, self._heard = heard, time.monotonic()
+
+    async def sweep(self) -> bool:
+        """Expiry, retention and unanswered recalls that are due."""
+        now = self.clock()
+        done = await self.ledger.commit(lambda tx: retention.sweep(tx, now))
+        if done:
+            self.work.set()
+        return done >= retention.BATCH
+
+
+def suspended(tx: Transaction) -> bool:
+    """Whether evidence against the other party stands; two persons resume."""
+    return any(name.startswith("EVIDENCE_") for name in tx.control.alarms())

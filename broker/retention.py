@@ -1,0 +1,64 @@
+"""What time does to messages: expiry, recalls that nobody answers, and content that must go. Run every second."""
+
+import os
+
+from broker import answers, control
+from broker.canonical import leaf_hash
+from broker.ledger.sqlite import Transaction
+from broker.message import Log, Reason, State, Step
+from broker.v1.log_pb2 import ENTRY_KIND_WITHDRAWAL, StateEntry
+
+BATCH = 256
+"""Messages a transaction: the log's lock is never held for long."""
+
+
+def sweep(tx: Transaction, now: int) -> int:
+    """Carry out what is due at `now`, at most BATCH of each kind; returns how much was done."""
+    done = 0
+    for release in tx.outbox.expired(now, BATCH):
+        withdraw(tx, release, State.EXPIRED, Reason.EXPIRED, now)
+        done += 1
+    for release in tx.mailbox.expired(now, BATCH):
+        answers.close(tx, release, State.EXPIRED, Reason.EXPIRED, now)
+        done += 1
+    for release in tx.control.silent_recalls(now, BATCH):
+        answers.close(tx, release, State.RECALLED, Reason.KEPT, now)
+        done += 1
+    done += _purge(tx, now)
+    tx.control.forget_recalls(now)
+    return done
+
+
+def withdraw(tx: Transaction, release: bytes, state: State, reason: Reason, now: int) -> None:
+    """End one of our own messages before it was sealed: an entry, no receipt, nothing leaves."""
+    entry = StateEntry(
+        kind=ENTRY_KIND_WITHDRAWAL,
+        time_ms=now,
+        blind=os.urandom(32),
+        release=release,
+        state=int(state),  # type: ignore[arg-type]
+        reason=int(reason),  # type: ignore[arg-type]
+    ).SerializeToString(deterministic=True)
+    tx.journal.append(Log.DECISIONS, [(leaf_hash(entry), entry)])
+    tx.outbox.step(release, Step(state, reason, now))
+
+
+def recall(
+    tx: Transaction, release: bytes, origin: str, reason: Reason, *, sealed: bool, expires_ms: int, now: int
+) -> None:
+    """An agency takes its message back: here when nothing has left, else by an item to the other party."""
+    if sealed:
+        tx.control.enqueue([control.recall_item(release, origin, reason, expires_ms)])
+    else:
+        withdraw(tx, release, State.RECALLED, reason, now)
+
+
+def _purge(tx: Transaction, now: int) -> int:
+    """Destroy content whose time has come: keys first, then the record of it (see ledger.keystore)."""
+    due = [(tx.outbox, row) for row in tx.outbox.to_purge(now, BATCH)]
+    due += [(tx.mailbox, row) for row in tx.mailbox.to_purge(now, BATCH)]  # type: ignore[arg-type]
+    for store, (row, release, key_id) in due:
+        tx.keys.shred(key_id)
+        store.destroyed(row)
+        answers.purge_entry(tx, release, now)
+    return len(due)
