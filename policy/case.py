@@ -19,7 +19,10 @@ _REQUEST = {"action", "from", "to", "family", "kind", "purpose", "legal_basis", 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a decision comes to, in words that a person can compare; `determining` are policy ids."""
+    """What a decision comes to, in words that a person can compare.
+
+    `determining` are policy ids; where no policy spoke, the rule that speaks for all silence.
+    """
 
     effect: str
     shared: tuple[str, ...]
@@ -67,7 +70,7 @@ def outcome(request: Request, decision: Decision) -> Outcome:
         shared=tuple(shared),
         withheld=tuple((one.section, one.rule) for one in decision.withheld),
         obligations=tuple(f"{duty.kind} {duty.value}".strip() for duty in decision.obligations),
-        determining=decision.policies,
+        determining=decision.policies or decision.rules,
     )
 
 

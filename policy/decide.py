@@ -59,19 +59,14 @@ class PolicyEngine:
         try:
             return self._cached(request)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the answer is no
-            # The type of the error only: nothing of the request may reach a log.
-            _log.error("decision failed: %s", type(error).__name__)
-            law_ms = request.law_ms if isinstance(request, Request) and isinstance(request.law_ms, int) else 0
-            return Decision(
-                permit=False,
-                rules=(),
-                policies=(),
-                withheld=(),
-                obligations=(),
-                pack_digest=self.pack_digest,
-                law_ms=law_ms,
-                failed=True,
-            )
+            return self._failed(request, error)
+
+    def consider(self, request: Request) -> Decision:
+        """Decide as `decide` does, keeping and counting nothing: for questions of the kind "what if"."""
+        try:
+            return _decide(request, self._law(self._interval(request.law_ms), request.law_ms), self)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the answer is no
+            return self._failed(request, error)
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses, size and capacity of the decision cache."""
@@ -89,6 +84,25 @@ class PolicyEngine:
         """The instruments in force at an instant, by id."""
         return {key: one for key, one in self.instruments.items() if one.effective.holds(law_ms)}
 
+    def _failed(self, request: Request, error: Exception) -> Decision:
+        # The type of the error only: nothing of the request may reach a log.
+        _log.error("decision failed: %s", type(error).__name__)
+        law_ms = getattr(request, "law_ms", 0)
+        return Decision(
+            permit=False,
+            rules=(),
+            policies=(),
+            withheld=(),
+            obligations=(),
+            pack_digest=self.pack_digest,
+            law_ms=law_ms if isinstance(law_ms, int) else 0,
+            failed=True,
+        )
+
+    def _interval(self, law_ms: int) -> int:
+        """Which interval between two changes of law an instant lies in."""
+        return bisect_right(self._changes, law_ms)
+
     @cached_property
     def _changes(self) -> list[int]:
         """The instants at which the law changes, ascending."""
@@ -97,7 +111,7 @@ class PolicyEngine:
 
     def _cached(self, request: Request) -> Decision:
         """Decisions are kept by everything they looked at; the instant counts as its interval of law."""
-        interval = bisect_right(self._changes, request.law_ms)
+        interval = self._interval(request.law_ms)
         key = (
             interval,
             request.action,
