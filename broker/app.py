@@ -1,0 +1,135 @@
+"""The composition root: a configuration becomes a gateway whose parts know only what they were given."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import policy
+from broker import agreement, keys
+from broker.agreement import Agreement
+from broker.config import Config
+from broker.errors import AgreementError, ConfigError, KeyFileError
+from broker.inbound import Inbound
+from broker.ledger.keystore import KeyStore
+from broker.ledger.sqlite import SqliteLedger
+from broker.link import Held, Link
+from broker.message import Clock
+from broker.outbound import Outbound
+from broker.relay import Relay
+from broker.transport import Transport
+from broker.transport.sqlite import SqliteTransport
+from broker.v1 import codes_pb2
+from broker.vault import Vault
+
+SECRETS = {"vault": "vault.kek", "subject": "subject.key"}
+KEY_FILES = {
+    codes_pb2.KEY_USE_ENVELOPE: "envelope.json",
+    codes_pb2.KEY_USE_ATTEST: "attest.json",
+    codes_pb2.KEY_USE_HPKE_DATA: "hpke-data.json",
+    codes_pb2.KEY_USE_HPKE_CONTROL: "hpke-control.json",
+}
+
+
+def now_ms() -> int:
+    """The system's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of a running gateway."""
+
+    link: Link
+    agreement_bytes: bytes
+    engine: policy.PolicyEngine
+    ledger: SqliteLedger
+    vault: Vault
+    transport: Transport
+    outbound: Outbound
+    inbound: Inbound
+    relay: Relay
+    clock: Clock
+    started_ms: int
+
+    def close(self) -> None:
+        """Finish what is being committed, and let go of files."""
+        self.ledger.close()
+        self.transport.close()
+
+
+def gateway(config: Config, clock: Clock = now_ms) -> Gateway:
+    """Open everything that `config` names. Raises ConfigError, AgreementError, KeyFileError, StoreError."""
+    agreement_bytes = _read(config.agreement, "agreement")
+    agreed = agreement.load(agreement_bytes)
+    if agreed.development and not config.development:
+        raise ConfigError("a development agreement", "set development = true, or load the real agreement")
+    data = config.data_dir
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link = load_link(agreed, config.party, config.keys_dir, development=config.development)
+    transport = SqliteTransport(config.transport_path, config.party, link.peer)
+    ledger = SqliteLedger(data / "ledger.db", KeyStore(data / "keys.db"))
+    secrets = {name: _secret(config.keys_dir / file) for name, file in SECRETS.items()}
+    return assemble(link, agreement_bytes, ledger, transport, secrets, clock)
+
+
+def assemble(
+    link: Link, agreement_bytes: bytes, ledger: SqliteLedger, transport: Transport, secrets: dict[str, bytes], clock: Clock
+) -> Gateway:
+    """Put a gateway together from its stores; the simulator does the same with its own."""
+    engine = policy.load(link.party)
+    vault = Vault(secrets["vault"])
+    outbound = Outbound(link, engine, ledger, vault, clock, secrets["subject"])
+    inbound = Inbound(link, engine, ledger, vault, clock)
+    relay = Relay(link, ledger, vault, transport, clock, outbound, inbound)
+    return Gateway(
+        link, agreement_bytes, engine, ledger, vault, transport, outbound, inbound, relay, clock, started_ms=clock()
+    )
+
+
+def load_link(agreed: Agreement, party: str, folder: Path, *, development: bool) -> Link:
+    """The agreement with our own private keys, each of which it must name."""
+    held = {use: _key(folder / file, use, development=development) for use, file in KEY_FILES.items()}
+    signing = {use: keys.SigningKey.from_seed(seed) for use, seed in held.items() if use not in _HPKE}
+    hpke = {use: keys.HpkeKey.from_seed(seed) for use, seed in held.items() if use in _HPKE}
+    names = {use: keys.kid(keys.SUITE, use, key.public) for use, key in {**signing, **hpke}.items()}
+    for use, name in names.items():
+        info = agreed.keys.get(name)
+        if info is None or info.owner != party:
+            raise AgreementError(f"the agreement does not name our key in {KEY_FILES[use]}")
+    return Link(
+        agreement=agreed,
+        party=party,
+        envelope=Held(names[codes_pb2.KEY_USE_ENVELOPE], signing[codes_pb2.KEY_USE_ENVELOPE]),
+        attest=Held(names[codes_pb2.KEY_USE_ATTEST], signing[codes_pb2.KEY_USE_ATTEST]),
+        hpke={names[use]: key for use, key in hpke.items()},
+    )
+
+
+_HPKE = frozenset({codes_pb2.KEY_USE_HPKE_DATA, codes_pb2.KEY_USE_HPKE_CONTROL})
+
+
+def _key(path: Path, use: int, *, development: bool) -> bytes:
+    file = keys.read_key_file(path)
+    if file.use != use:
+        raise KeyFileError(f"{path.name} holds a key of another use")
+    if file.development and not development:
+        raise KeyFileError(f"{path.name} is a development key")
+    return file.seed
+
+
+def _secret(path: Path) -> bytes:
+    """32 bytes of a file that nobody else can read."""
+    value = _read(path, "secret")
+    if os.stat(path).st_mode & 0o077:
+        raise KeyFileError(f"{path.name} can be read by others: chmod 600")
+    if len(value) != 32:
+        raise KeyFileError(f"{path.name} is not 32 bytes")
+    return value
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the {what} file cannot be read: {error.strerror}", f"check {path.name}") from None

@@ -1,0 +1,94 @@
+"""One TOML file, one frozen Config. Paths in it are relative to the file; nothing secret stands in it."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from broker.errors import ConfigError
+
+_KNOWN: Final = {
+    "": {"party", "listen", "data_dir", "agreement", "keys_dir", "development", "tls", "transport", "ledger", "persons"},
+    "tls": {"certificate", "key", "ca", "deny_list"},
+    "transport": {"kind", "path"},
+    "ledger": {"kind"},
+    "persons": {"officers", "operators", "auditors"},
+}
+LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files of the edge; `deny_list`: serials or SHA-256 fingerprints, one a line, read again when it changes."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    deny_list: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A gateway's configuration; see docs/operating.md for each key."""
+
+    path: Path
+    party: str
+    listen: str
+    data_dir: Path
+    agreement: Path
+    keys_dir: Path
+    development: bool
+    tls: Tls
+    transport: str
+    transport_path: Path
+    ledger: str
+    officers: frozenset[str]
+    operators: frozenset[str]
+    auditors: frozenset[str]
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration. Raises ConfigError: what is wrong, and how to mend it."""
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the configuration cannot be read: {error.strerror}", "check --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise ConfigError("the configuration is not TOML", "compare it with docs/operating.md") from None
+    _check_keys(value)
+    base = path.resolve().parent
+    persons = value.get("persons", {})
+    try:
+        return Config(
+            path=path.resolve(),
+            party=value["party"],
+            listen=value["listen"],
+            data_dir=base / value["data_dir"],
+            agreement=base / value["agreement"],
+            keys_dir=base / value["keys_dir"],
+            development=value.get("development", False) is True,
+            tls=Tls(*(base / value["tls"][name] for name in ("certificate", "key", "ca", "deny_list"))),
+            transport=_one_of(value["transport"]["kind"], {"sqlite"}),
+            transport_path=base / value["transport"]["path"],
+            ledger=_one_of(value.get("ledger", {}).get("kind", "sqlite"), {"sqlite"}),
+            officers=frozenset(persons.get("officers", ())),
+            operators=frozenset(persons.get("operators", ())),
+            auditors=frozenset(persons.get("auditors", ())),
+        )
+    except KeyError as error:
+        raise ConfigError(f"the configuration lacks {error.args[0]}", "add it; see docs/operating.md") from None
+
+
+def _check_keys(value: dict[str, Any]) -> None:
+    for table, known in _KNOWN.items():
+        found = value if not table else value.get(table, {})
+        unknown = sorted(set(found) - known)
+        if unknown:
+            place = f"[{table}]" if table else "the top level"
+            raise ConfigError(f"unknown key in {place}: {unknown[0]}", "remove it; see docs/operating.md")
+
+
+def _one_of(value: str, known: set[str]) -> str:
+    if value not in known:
+        raise ConfigError("a kind that this release does not have", f"use one of: {', '.join(sorted(known))}")
+    return value
