@@ -23,6 +23,14 @@ ROLES: Final = frozenset({"agency", "officer", "operator", "auditor", "gateway"}
 # Clocks differ: a certificate begins this long before it is made.
 _EARLY: Final = dt.timedelta(minutes=5)
 _URI = re.compile(r"spiffe://([a-z0-9._-]{1,64})/([a-z]+)/([a-z0-9._-]{1,64})")
+# What cryptography raises on bytes that are no certificate, or one with names that it does not know.
+_DAMAGED: Final = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ def _read(pem: bytes) -> _Known:
         certificate = x509.load_pem_x509_certificate(pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except _DAMAGED:
         raise CertificateError("not a certificate with a name that we know") from None
     found = _URI.fullmatch(uris[0]) if len(uris) == 1 else None
     if found is None or found[2] not in ROLES:

@@ -27,6 +27,8 @@ _TAGS = tuple(
     else (bytes((n << 3 & 0x7F | 0x80, n >> 4)), bytes((n << 3 & 0x7F | 0x82, n >> 4)))
     for n in range(33)
 )
+# A length is at most 4 bytes of varint: hostile ones must not grow into numbers that are slow to add to.
+_LENGTH_BITS = 21
 _sha256 = hashlib.sha256
 
 
@@ -131,17 +133,19 @@ def _tag(data: bytes, pos: int) -> tuple[int, int]:
         byte, pos = byte & 0x7F | data[pos] << 7, pos + 1
     wire = byte & 7
     if wire == 2:  # bytes, string, message, packed
-        length, shift = data[pos], 7
+        length, shift = data[pos], 0
         pos += 1
         if length & 0x80:
             length &= 0x7F
-            while True:
+            while shift < _LENGTH_BITS:
+                shift += 7
                 more = data[pos]
                 pos += 1
                 length |= (more & 0x7F) << shift
-                shift += 7
                 if not more & 0x80:
                     break
+            else:
+                raise SectionError("a length that no message has")
         return byte >> 3, pos + length
     if wire:
         raise SectionError("a wire type that records do not have")

@@ -124,6 +124,7 @@ BAD_SLOTS = {
     "another slot's field": Slot(salt=b"s" * 32, section=b"\x12\x00"),
     "another slot's field behind its own": Slot(salt=b"s" * 32, section=b"\x08\x01\x12\x00"),
     "a field that is cut off": Slot(salt=b"s" * 32, section=b"\x08"),
+    "a length that never ends": Slot(salt=b"s" * 32, section=b"\x0a" + b"\xff" * 200_000),
     "its tag padded": Slot(salt=b"s" * 32, section=b"\x88\x00\x01"),
 }
 
