@@ -169,6 +169,8 @@ def _decide(request: Request, law: _Law, engine: PolicyEngine) -> Decision:
     """The steps, in order: the whole record; each section present; what the permit obliges."""
     if request.principal.party != engine.party or not isinstance(request.law_ms, int):
         raise CedarError("the principal is an agency of another party")
+    if request.facts and request.action != "release":
+        raise CedarError("facts are known where a record is released only")
     # A basis that the packs do not know, or that is not in force that day, is no basis.
     bases = frozenset(request.legal_basis) & law.in_force
 

@@ -14,14 +14,18 @@ _SILENCE = (
     "Nothing permits it, and what nothing permits is refused.",
     "Nada lo permite, y lo que nada permite se rechaza.",
 )
+_NOT_GIVEN = (
+    "Nothing permits giving it in such an exchange, and so it is withheld.",
+    "Nada permite darla en un intercambio así, y por eso se retiene.",
+)
 _SUMMARY = {
     "permit": (
-        "{} to {}, for {}: permitted, with {} of {} sections.",
+        "From {} to {}, for {}: permitted, with {} of {} sections.",
         "De {} a {}, para {}: permitido, con {} de {} secciones.",
     ),
-    "forbid": ("{} to {}, for {}: refused.", "De {} a {}, para {}: rechazado."),
+    "forbid": ("From {} to {}, for {}: refused.", "De {} a {}, para {}: rechazado."),
     "failed": (
-        "{} to {}, for {}: refused, because it could not be decided.",
+        "From {} to {}, for {}: refused, because it could not be decided.",
         "De {} a {}, para {}: rechazado, porque no se pudo decidir.",
     ),
 }
@@ -60,7 +64,7 @@ class Explanation:
 
 
 def explain(engine: PolicyEngine, request: Request, decision: Decision, language: str) -> Explanation:
-    """Explain a decision by the packs that took it. Raises ValueError for another language, KeyError for other packs."""
+    """Explain a decision by the packs that took it. Raises ValueError: another language; KeyError: other packs."""
     if language not in LANGUAGES:
         raise ValueError("an explanation is in en or es")
     effect = "failed" if decision.failed else "permit" if decision.permit else "forbid"
@@ -107,4 +111,4 @@ def _cites_of_silence(engine: PolicyEngine, decision: Decision) -> tuple[Instrum
 def _why_withheld(engine: PolicyEngine, decision: Decision, rule: str, language: str) -> str:
     forbids = (engine.rule(found) for found in decision.policies)
     found = next((one for one in forbids if one.rule == rule and one.effect == "forbid"), None)
-    return found.says(language) if found else _SILENCE[language == "es"]
+    return found.says(language) if found else _NOT_GIVEN[language == "es"]

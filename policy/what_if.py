@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from policy.decide import PolicyEngine
-from policy.request import FACT_DEFAULTS, Decision, Request
+from policy.request import FACT_DEFAULTS, Agency, Decision, Request
 from policy.words import word
 
 MAX_TRIALS = 96
@@ -34,7 +34,7 @@ _CHANGES = {
     "basis": ("If {} were named as a basis", "Si se invocara como fundamento {}"),
     "no_basis": ("Without the basis {}", "Sin el fundamento {}"),
     "role": ("If the recipient had the role {}", "Si el destinatario tuviera la función {}"),
-    "no_role": ("If the recipient had not the role {}", "Si el destinatario no tuviera la función {}"),
+    "no_role": ("If the recipient did not have the role {}", "Si el destinatario no tuviera la función {}"),
 }
 _OUTCOMES = {
     "permit": ("the record would be permitted", "el registro se permitiría"),
@@ -132,11 +132,16 @@ def _flags(request: Request) -> Iterator[_Trial]:
 
 
 def _roles(request: Request) -> Iterator[_Trial]:
-    side = "counterpart" if request.action == "release" else "principal"
     held = request.recipient.roles
     for role in _ROLES:
         changed = replace(request.recipient, roles=held ^ {role})
-        yield _Trial("no_role" if role in held else "role", (role,), replace(request, **{side: changed}))
+        yield _Trial("no_role" if role in held else "role", (role,), _with_recipient(request, changed))
+
+
+def _with_recipient(request: Request, recipient: Agency) -> Request:
+    if request.action == "release":
+        return replace(request, counterpart=recipient)
+    return replace(request, principal=recipient)
 
 
 def _purposes(request: Request) -> Iterator[_Trial]:
