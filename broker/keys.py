@@ -116,10 +116,9 @@ class VerifyKey:
         """Raise SignatureError unless both halves verify over exactly 3373 bytes of signature."""
         if ctx not in CONTEXTS:
             raise ValueError("a ctx outside the closed list")
-        self.verify_any_context(signature, message, ctx)
+        self._verify(signature, message, ctx)
 
-    def verify_any_context(self, signature: bytes, message: bytes, ctx: bytes) -> None:
-        """As `verify`, for a ctx outside the closed list: published vectors only."""
+    def _verify(self, signature: bytes, message: bytes, ctx: bytes) -> None:
         if len(signature) != SIGNATURE:
             raise SignatureError("a composite signature is 3373 bytes")
         signed = composite_input(message, ctx)

@@ -30,6 +30,7 @@ _ORIGIN = b"puente/v1/origin\x00"
 _FACTS = b"puente/v1/facts\x00"
 _BATCH = struct.Struct(">H32sQ32s")
 _ID = re.compile(r"[a-z0-9._-]{1,64}")
+_NAME_OR_NONE = (0, 16)
 
 Path = tuple[bytes, ...]
 
@@ -169,21 +170,22 @@ def parse_statement(data: bytes) -> OriginStatement:
 
 
 def _check_sizes(statement: OriginStatement) -> None:
-    sixteen = (statement.link_id, statement.message_id, statement.conversation)
-    names = (statement.in_reply_to, statement.supersedes)
-    hashes = (statement.record_root, statement.facts_commit, statement.origin_kid, *statement.derived_from)
-    if not (
-        all(len(value) == 16 for value in sixteen)
-        and all(len(value) in {0, 16} for value in names)
-        and all(len(value) == 32 for value in hashes)
-    ):
+    names_ok = len(statement.link_id) == len(statement.message_id) == len(statement.conversation) == 16
+    hashes_ok = len(statement.record_root) == len(statement.facts_commit) == len(statement.origin_kid) == 32
+    for name in (statement.in_reply_to, statement.supersedes):
+        names_ok = names_ok and len(name) in _NAME_OR_NONE
+    for release in statement.derived_from:
+        hashes_ok = hashes_ok and len(release) == 32
+    if not names_ok or not hashes_ok:
         raise OriginError("an id of a statement is not 16 bytes, or a hash not 32")
 
 
 def _check_ids(statement: OriginStatement) -> None:
-    names = (statement.family, statement.origin_agency, statement.recipient_agency, *statement.legal_basis)
-    if not all(_ID.fullmatch(name) for name in names) or not statement.family_revision:
-        raise OriginError("an id of a statement is not [a-z0-9._-]{1,64}")
+    for name in (statement.family, statement.origin_agency, statement.recipient_agency, *statement.legal_basis):
+        if not _ID.fullmatch(name):
+            raise OriginError("an id of a statement is not [a-z0-9._-]{1,64}")
+    if not statement.purpose or not statement.family_revision:
+        raise OriginError("a statement has a purpose and a revision of its family")
     caveats = statement.caveats
-    if not statement.purpose or 0 in caveats or len(caveats) > CAVEATS_MAX or len({*caveats}) != len(caveats):
-        raise OriginError("a statement has a purpose, and at most 32 different caveats")
+    if caveats and (0 in caveats or len(caveats) > CAVEATS_MAX or len({*caveats}) != len(caveats)):
+        raise OriginError("a statement has at most 32 different caveats")

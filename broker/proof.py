@@ -76,7 +76,7 @@ def unpack_message(message: Message) -> Unpacked:
 def _check_entry(entry: ReleaseEntry) -> None:
     if entry.kind != ENTRY_KIND_RELEASE or len(entry.message_id) != 16:
         raise ProofError("an entry that releases no message")
-    if not all(len(value) == 32 for value in (entry.blind, entry.origin_leaf, entry.core_commit, entry.decision)):
+    if not len(entry.blind) == len(entry.origin_leaf) == len(entry.core_commit) == len(entry.decision) == 32:
         raise ProofError("a hash of a release entry is 32 bytes")
 
 
@@ -109,6 +109,8 @@ def prove_message(
             raise ProofError("the slots are not those of the record that was signed")
         if shown & ~core.shown if narrowed else shown != core.shown:
             raise ProofError("other slots are open than those released")
+        if not shown & 1:
+            raise ProofError("the kind is never withheld")
         record = parse(family.message_class, record_bytes)
         batch_root = origin_root(leaf, core.place, core.siblings)
     except (CanonicalError, OriginError, SectionError) as error:

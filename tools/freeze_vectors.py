@@ -17,6 +17,7 @@ import message_story as story  # noqa: E402
 
 from broker import agreement, keys, origin, receipts, sealing, sections  # noqa: E402
 from broker.canonical import H, encode  # noqa: E402
+from broker.log import merkle  # noqa: E402
 from broker.v1 import codes_pb2  # noqa: E402
 from broker.v1.envelope_pb2 import (  # noqa: E402
     CONTROL_KIND_HEADS,
@@ -157,7 +158,7 @@ def control(message: object) -> dict[str, object]:
     return {
         "items": [encode(item).hex() for item in items],
         "leaves": [sealing.control_leaf(item).hex() for item in items],
-        "root": sealing.merkle.root([sealing.control_leaf(item) for item in items]).hex(),
+        "root": merkle.root([sealing.control_leaf(item) for item in items]).hex(),
         "agency_receipt": {
             "public": key.public.hex(),
             "kid": kid.hex(),

@@ -68,6 +68,12 @@ def test_an_agencys_view_may_show_less_than_was_released_and_never_more():
             prove_message(more, FAMILY, narrowed=narrow)
 
 
+def test_the_kind_is_never_withheld():
+    for narrowed in (True, False):
+        with pytest.raises(ProofError, match="kind"):
+            prove_message(made(withhold=(1,))[0], FAMILY, narrowed=narrowed)
+
+
 def test_a_section_changed_under_the_agencys_signature_is_refused():
     message, _ = made()
     message.slots[1].section = message.slots[1].section.replace(b"NADIE1", b"OTHER1")
