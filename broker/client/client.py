@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 from google.protobuf.message import Message
 
@@ -67,7 +68,7 @@ class Client:
         self._open_calls: Calls | None = None
         self._catalog: Catalog | None = None
         self._seen: Verifier | None = None
-        self._receivers: list[Receiver] = []
+        self._receivers: WeakSet[Receiver] = WeakSet()
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = True, patience: Patience = Patience()) -> Self:  # noqa: B008
@@ -98,7 +99,7 @@ class Client:
 
     async def close(self) -> None:
         """End streams and the connection."""
-        for receiver in self._receivers:
+        for receiver in list(self._receivers):
             await receiver.close()
         if self._open_calls is not None:
             await self._open_calls.close()
@@ -236,7 +237,7 @@ class Client:
         """
         key = self._receipt_key if sign else None
         receiver = Receiver(self._calls, self._verifier, key, credit=credit, drain=drain)
-        self._receivers.append(receiver)
+        self._receivers.add(receiver)
         return receiver
 
     async def _verifier(self, refresh: bool) -> Verifier:

@@ -38,7 +38,9 @@ Item = Delivery | RecallAsked
 
 
 class Receiver:
-    """Iterate it for one item at a time, `batches()` for lists; it ends when drained. Use it as a context or close it.
+    """Iterate it for one item at a time, `batches()` for lists; it ends when drained.
+
+    As a context it stays open until the context ends; otherwise leaving the loop closes it, unanswered items and all.
 
     What does not prove itself is rejected with reason PROOF and never handed out, as a gateway does at its own border:
     it would otherwise block its conversation for ever. A family that this release does not know ends the stream
@@ -66,9 +68,11 @@ class Receiver:
         self._pending: deque[tuple[bytes, asyncio.Future[str]]] = deque()
         self._writing = asyncio.Lock()
         self._error: ClientError | None = None
+        self._held = False
 
     async def __aenter__(self) -> Self:
         await self._start()
+        self._held = True
         return self
 
     async def __aexit__(
@@ -76,23 +80,23 @@ class Receiver:
     ) -> None:
         await self.close()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item:
-        while not self._ready:
-            self._ready.extend(await self._next_batch())
-        return self._ready.popleft()
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        async for batch in self.batches():
+            self._ready.extend(batch)
+            while self._ready:
+                yield self._ready.popleft()
 
     async def batches(self) -> AsyncIterator[list[Item]]:
         """Lists as they come from the gateway, at most 256 items, for `acknowledge` of whole lists."""
-        while True:
-            try:
-                batch = await self._next_batch()
-            except StopAsyncIteration:
-                return
-            if batch:
-                yield batch
+        try:
+            if self._ready:  # an earlier loop over this context was left before their turn
+                yield [self._ready.popleft() for _ in range(len(self._ready))]
+            while (batch := await self._next_batch()) is not None:
+                if batch:
+                    yield batch
+        finally:
+            if not self._held:
+                await self.close()
 
     async def acknowledge(self, items: Sequence[Delivery]) -> None:
         """Acknowledge many at once: one write, one commit at the gateway. Raises AnswerRefused."""
@@ -167,14 +171,15 @@ class Receiver:
         if not future.done():
             future.set_result(outcome.reason if outcome.release == release else "OUT_OF_ORDER")
 
-    async def _next_batch(self) -> list[Item]:
+    async def _next_batch(self) -> list[Item] | None:
+        """What came, verified; None at the stream's end."""
         await self._start()
         arrived = await self._arrived.get()
         if arrived is None:
             self._arrived.put_nowait(None)  # for whoever asks again
             if self._error is not None:
                 raise self._error
-            raise StopAsyncIteration
+            return None
         return await self._verified(arrived)
 
     async def _verified(self, arrived: Sequence[pb.Delivery]) -> list[Item]:
