@@ -57,11 +57,15 @@ class Blocking:
 
     def __iter__(self) -> Iterator[Any]:
         iterator = aiter(self._target)
-        while True:
-            try:
-                yield self._out(self._loop.wait(_next(iterator)))
-            except StopAsyncIteration:
-                return
+        try:
+            while True:
+                try:
+                    found = self._loop.wait(_next(iterator))
+                except StopAsyncIteration:
+                    return
+                yield self._out(found)
+        finally:
+            self._loop.wait(iterator.aclose())
 
     def __enter__(self) -> Self:
         self._loop.wait(self._target.__aenter__())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from weakref import WeakSet
 
 from google.protobuf.message import Message
@@ -40,7 +40,9 @@ from broker.v1.codes_pb2 import (
 )
 from broker.v1.facts_pb2 import Facts
 
-_PAGE = 500
+_PAGE: Final = 500
+_CATALOG_S: Final = 600.0
+"""How long a catalog is used before it is asked for again."""
 
 
 class Client:
@@ -67,6 +69,7 @@ class Client:
         self._patience = patience
         self._open_calls: Calls | None = None
         self._catalog: Catalog | None = None
+        self._asked = 0.0
         self._seen: Verifier | None = None
         self._receivers: WeakSet[Receiver] = WeakSet()
 
@@ -111,14 +114,16 @@ class Client:
         return self._open_calls
 
     async def catalog(self, *, refresh: bool = False) -> Catalog:
-        """What may be sent, to whom, under which agreement; asked once, its agreement verified here.
+        """What may be sent, to whom, under which agreement; asked again when it is old, its agreement verified here.
 
         Raises:
             VerificationError: the agreement does not verify.
         """
-        if self._catalog is None or refresh:
+        if self._catalog is None or refresh or time.monotonic() - self._asked > _CATALOG_S:
             answer = await self._calls.call("GetCatalog", b"", pb.GetCatalogResponse.FromString)
-            self._catalog = catalogs.verified(answer)
+            if self._catalog is None or answer != self._catalog.answer:
+                self._catalog = catalogs.verified(answer)
+            self._asked = time.monotonic()
         return self._catalog
 
     async def submit(

@@ -164,6 +164,7 @@ class Receiver:
             for _, future in self._pending:
                 if not future.done():
                     future.set_exception(lost)
+                    future.exception()  # whoever waits hears it; nobody need wait
             self._arrived.put_nowait(None)
 
     def _settle(self, outcome: pb.AnswerOutcome) -> None:

@@ -56,7 +56,7 @@ class Fake:
         self.agency = "us.cbp"
         self.script, self.calls, self.kept = [], [], {}
         self.deliveries, self.answers, self.order = [], [], []
-        self.outcome = "OK"
+        self.outcome, self.ends = "OK", None
 
     def caller(self, agency):
         self.agency = agency
@@ -111,6 +111,8 @@ class Fake:
             self.order.append(act.WhichOneof("act"))
             answers = list(act.answers.answers)
             self.answers += answers
+            if answers and self.ends:
+                await _abort(context, self.ends)
             if answers:
                 answered = [pb.AnswerOutcome(release=a.release, reason=self.outcome) for a in answers]
                 await context.write(pb.ReceiveResponse(answered=answered).SerializeToString())

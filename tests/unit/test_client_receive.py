@@ -1,16 +1,21 @@
 """What the client takes from its gateway, and what it answers: nothing that does not prove itself is handed out."""
 
+import asyncio
+import dataclasses
+
 import pytest
 import pytest_asyncio
 
 from broker import agreement, receipts
+from broker.client import BlockingClient
 from broker.client.catalog import verified
-from broker.client.errors import AnswerRefused, VerificationError
+from broker.client.errors import AnswerRefused, ClientError, Unavailable, VerificationError
 from broker.client.verification import Verifier
+from broker.sections import families, family
 from broker.v1 import codes_pb2
 from broker.v1 import exchange_service_pb2 as pb
 from broker.v1.envelope_pb2 import Message
-from tests.unit.client_story import BORDER, delivery_of, fake_gateway, person
+from tests.unit.client_story import BORDER, Code, Fails, delivery_of, fake_gateway, person
 
 
 @pytest_asyncio.fixture
@@ -110,6 +115,72 @@ async def test_content_that_is_gone_is_answered_and_not_handed_out(fake):
     async with fake.client("mx.inm") as client:
         items = [item async for item in _acknowledged(client.receive(drain=True))]
     assert len(items) == 2
+    assert len(fake.answers) == 3
+
+
+async def test_an_answer_that_the_stream_took_with_it_raises_and_so_does_the_loop(fake):
+    fake.ends = Fails(Code.UNAVAILABLE, "DRAINING")
+    items, heard = [], []
+
+    async def loop(receiver):
+        async for item in receiver:
+            items.append(item)
+            heard.append(await _raised(item.acknowledge()))
+
+    async with fake.client("mx.inm") as client:
+        with pytest.raises(Unavailable) as lost:
+            await loop(client.receive(credit=8))
+    assert lost.value.reason == "DRAINING"
+    assert [type(error) for error in heard] == [Unavailable] * 3
+    assert len(items) == 3
+
+
+async def _raised(answer):
+    with pytest.raises(ClientError) as raised:
+        await answer
+    return raised.value
+
+
+async def test_a_loop_that_is_left_gives_its_leases_back_unless_the_receiver_is_held(fake):
+    async with fake.client("mx.inm") as client:
+        first = await _first(client.receive())
+        await asyncio.sleep(0.05)
+        await _raised(first.acknowledge())
+        async with client.receive() as receiver:
+            await (await _first(receiver)).acknowledge()
+            assert [rest.record async for rest in _acknowledged(receiver)] == [person(1), person(2)]
+
+
+async def _first(receiver):
+    async for item in receiver:
+        return item
+
+
+async def test_a_family_that_this_release_does_not_know_is_left_at_the_gateway(fake, monkeypatch):
+    monkeypatch.setitem(families(), "passenger", dataclasses.replace(family("passenger"), revision=0))
+    async with fake.client("mx.inm") as client:
+        with pytest.raises(VerificationError) as raised:
+            [item async for item in client.receive(drain=True)]
+    assert raised.value.reason == "FAMILY_UNKNOWN"
+    assert fake.answers == []
+
+
+async def test_a_lease_is_extended_on_the_stream(fake):
+    async with fake.client("mx.inm") as client:
+        async for item in client.receive(drain=True):
+            await item.extend(300)
+            await item.acknowledge()
+    assert fake.order[:3] == ["extend", "credit", "answers"]
+
+
+async def test_the_blocking_client_receives_and_answers_too(fake):
+    def blocking():
+        with BlockingClient.open(fake.caller("mx.inm")) as client:
+            for item in client.receive(drain=True):
+                yield item.record
+                item.acknowledge()
+
+    assert await asyncio.to_thread(lambda: [*blocking()]) == [person(0), person(1), person(2)]
     assert len(fake.answers) == 3
 
 
