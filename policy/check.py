@@ -51,11 +51,12 @@ def check(packs_dir: Path | None = None) -> CheckReport:
     except PackError as error:
         return CheckReport((), error.problems, ())
     packs = {pack.id: pack for engine in engines.values() for pack in engine.packs}
-    flips = flip_facts(engines, cases)
     problems = [problem for engine in engines.values() for problem in _engine_problems(engine)]
-    problems += [f"{one.case}: what leaves tells the fact {one.fact}" for one in flips.differences]
     if not engines:
         problems.append("no pack of a party is there")
+    if not problems:
+        flips = flip_facts(engines, cases)
+        problems += [f"{one.case}: what leaves tells the fact {one.fact}" for one in flips.differences]
     cited = {name for pack in packs.values() for rule in pack.rules for name in rule.cites}
     known = {one.id: one for pack in packs.values() for one in pack.instruments}
     unverified = tuple(sorted(name for name in cited if not known[name].verified))

@@ -181,7 +181,8 @@ def _decide(request: Request, law: _Law, engine: PolicyEngine) -> Decision:
 
     # 2. disclose or show, section by section
     sections = law.evaluator.sections(request, bases)
-    if refused := _refused_with_section(request, sections, engine):
+    refused = _refused_with_section(request, sections, engine)
+    if refused is not None:  # and it may be empty: default deny of slot 1
         return _refusal(request, engine, refused)
 
     # 3. oblige, once; it grants nothing

@@ -34,10 +34,10 @@ def flip_facts(engines: Mapping[str, PolicyEngine], cases: Iterable[Case]) -> Fl
         if case.request.action != "release":
             continue
         engine = engines[case.party]
-        before = engine.consider(case.request)
+        before = engine.decide(case.request)
         for fact, request in _flipped(case.request, _systems(engine)):
             flipped += 1
-            after = engine.consider(request)
+            after = engine.decide(request)
             if _tells(before, after, case.request) and fact not in _revealed(engine, before, after):
                 found.add(Difference(case.id, fact))
     return Flips(flipped, tuple(sorted(found, key=lambda one: (one.case, one.fact))))

@@ -65,19 +65,29 @@ def _smaller_sets(node: Mapping[str, Any], key: str, where: str) -> Iterator[tup
             yield f"{where}{key} without element {place}", {**node, key: {**node[key], side: fewer}}
 
 
+def undated_wholes(rules: Sequence[Rule]) -> Iterator[tuple[Rule, dict[str, Rule | None]]]:
+    """For each permit of a record, every policy of its rule un-dated together."""
+    for rule in rules:
+        if rule.effect == "permit" and _RECORD & set(rule.actions):
+            parts = [one for one in rules if one.rule == rule.rule]
+            yield rule, {one.id: replace(one, effective=Interval()) for one in parts}
+
+
 def equivalent(rule: Rule, done: str, rules: Sequence[Rule], bases: Mapping[str, Interval]) -> bool:
     """Whether un-dating cannot show: what the policy needs in order to speak is there on its own days only.
 
-    That is a basis that it names and that is in force on those days, or, for a section or a duty, a permit of the
-    record that reaches it.
+    That is a basis that it names and that is in force on those days; for a section or a duty, a permit of the record
+    that reaches it; for a permit of a record, a permit of its sections. Both un-dated together is a mutant of its own.
     """
     if done != "un-dated":
         return False
     if any(rule.effective.covers(bases[basis]) for basis in _bases_needed(rule.est["conditions"])):
         return True
-    if _RECORD & set(rule.actions):
+    if rule.effect == "forbid" and _RECORD & set(rule.actions):
         return False
-    permits = [one for one in rules if one.effect == "permit" and _RECORD & set(one.actions)]
+    # A record goes where a policy permits it and another permits its sections; a duty needs the record.
+    needed = {"disclose", "show"} if _RECORD & set(rule.actions) else _RECORD
+    permits = [one for one in rules if one.effect == "permit" and needed & set(one.actions)]
     return all(rule.effective.covers(one.effective) for one in permits if _reaches(one, rule))
 
 
@@ -112,20 +122,22 @@ def _conjuncts(conditions: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str,
             yield node
 
 
-def caught(engines: Mapping[str, PolicyEngine], rule: Rule, mutant: Rule | None, cases: Sequence[Case]) -> str | None:
-    """The first case that notices, those that the policy determines first; None when the mutant survives."""
+def caught(
+    engines: Mapping[str, PolicyEngine], rule: Rule, changed: Mapping[str, Rule | None], cases: Sequence[Case]
+) -> str | None:
+    """The first case that notices the changed policies, those that `rule` determines first; None: all survive."""
     # A bilateral policy stands in every party's packs, and is broken in all.
-    broken = {party: _with(engine, rule, mutant) for party, engine in engines.items()}
+    broken = {party: _with(engine, changed) for party, engine in engines.items()}
     for case in sorted(cases, key=lambda one: (rule.id not in one.expected.determining, one.rule != rule.rule)):
         if outcome(case.request, broken[case.party].consider(case.request)) != case.expected:
             return case.id
     return None
 
 
-def _with(engine: PolicyEngine, rule: Rule, mutant: Rule | None) -> PolicyEngine:
+def _with(engine: PolicyEngine, changed: Mapping[str, Rule | None]) -> PolicyEngine:
     packs = []
     for pack in engine.packs:
-        rules = [mutant if one.id == rule.id else one for one in pack.rules]
+        rules = [changed.get(one.id, one) for one in pack.rules]
         packs.append(replace(pack, rules=tuple(one for one in rules if one is not None)))
     return PolicyEngine(engine.party, packs)
 
@@ -141,9 +153,14 @@ def run(engines: Mapping[str, PolicyEngine], cases: Sequence[Case]) -> dict[str,
                 same.append(f"{rule.id} {done}")
                 continue
             total += 1
-            if caught(engines, rule, mutant, cases) is None:
+            if caught(engines, rule, {rule.id: mutant}, cases) is None:
                 survivors.append(f"{rule.id} {done}")
                 print(f"survived: {rule.id}: {done}")
+    for rule, whole in undated_wholes(list(rules.values())):
+        total += 1
+        if caught(engines, rule, whole, cases) is None:
+            survivors.append(f"{rule.rule} un-dated as a whole")
+            print(f"survived: {rule.rule}: un-dated as a whole")
     return {"schema": SCHEMA, "ok": not survivors, "mutants": total, "survivors": survivors, "equivalent": same}
 
 
