@@ -27,6 +27,7 @@ from broker.client.verification import Verifier
 from broker.errors import AgreementError, KeyFileError, OriginError, SectionError
 from broker.keys import SigningKey
 from broker.origin import parse_statement
+from broker.sections import FamilyInfo
 from broker.v1 import exchange_service_pb2 as pb
 from broker.v1.codes_pb2 import (
     KEY_USE_ORIGIN,
@@ -152,27 +153,36 @@ class Client:
             ClientError: nothing of the call was accepted. `submitted` holds the answers of the calls before it.
         """
         given = [submission.encoded(record) for record in records]
-        told = _facts(facts, len(given))
+        told = submission.encoded_facts(facts, len(given))
         terms = Terms(
             to, purpose, tuple(sorted({*basis})), conversation or os.urandom(16), 0, 0,
             in_reply_to, supersedes, tuple(derived_from), tuple(caveats),
         )  # fmt: skip
+        return await self._submit(given, told, terms, expires_in // timedelta(milliseconds=1), validate_only)
+
+    async def _submit(
+        self,
+        given: Sequence[tuple[FamilyInfo, bytes]],
+        told: Sequence[bytes],
+        terms: Terms,
+        life_ms: int,
+        validate_only: bool,
+    ) -> list[Submitted]:
+        """Call after call, each dated and signed when its turn comes."""
         catalog = await self.catalog()
         signer = Signer.of(self._origin_key, catalog)
-        life_ms = expires_in // timedelta(milliseconds=1)
         done: list[Submitted] = []
         for part in submission.groups([len(data) + len(told[n]) for n, (_, data) in enumerate(given)]):
             now = time.time_ns() // 1_000_000
             dated = replace(terms, created_ms=now, expires_ms=now + life_ms)
             try:
                 call = submission.build(given[part], told[part], dated, catalog, signer, validate_only=validate_only)
-            except (AgreementError, SectionError, OriginError) as error:
-                raise Invalid(str(error), error.reason) from None
-            try:
                 done += await self._hand_in(call) if not validate_only else await self._ask(call)
             except ClientError as error:
                 error.submitted = done
                 raise
+            except (AgreementError, SectionError, OriginError) as error:
+                raise Invalid(str(error), error.reason) from None
         return done
 
     async def resume(self) -> list[Submitted]:
@@ -186,12 +196,9 @@ class Client:
             parsed = pb.SubmitRequest.FromString(request)
             call = Call(request, tuple(parse_statement(item.statement).message_id for item in parsed.submissions))
             try:
-                done += await self._ask(call)
-            except OutcomeUnknown as error:
-                error.submitted = done
-                raise
+                done += await self._ask_again(call)
             except ClientError as error:
-                done += await self._looked_up(call, error)
+                raise _unknown(error, done) from error
             await asyncio.to_thread(self._store.remove, name)
         return done
 
@@ -201,9 +208,9 @@ class Client:
         await asyncio.to_thread(self._store.add, name, call.request)
         try:
             done = await self._ask(call)
-        except OutcomeUnknown:
-            raise
-        except ClientError:
+        except ClientError as error:
+            if error.unknown:
+                raise _unknown(error, []) from error
             await asyncio.to_thread(self._store.remove, name)  # nothing was accepted
             raise
         await asyncio.to_thread(self._store.remove, name)
@@ -211,28 +218,24 @@ class Client:
 
     async def _ask(self, call: Call) -> list[Submitted]:
         """One Submit call, tried until it is answered."""
-        try:
-            response = await self._calls.call("Submit", call.request, pb.SubmitResponse.FromString)
-        except ClientError as error:
-            if error.unknown:
-                raise OutcomeUnknown("whether it was accepted is not known", error.reason) from error
-            raise
+        response = await self._calls.call("Submit", call.request, pb.SubmitResponse.FromString)
         return submission.results(response, call.message_ids)
 
-    async def _looked_up(self, call: Call, error: ClientError) -> list[Submitted]:
-        """The gateway refuses a kept call as a whole, as when it is too old: ask for each message by its id."""
-        if not isinstance(error, Invalid):
-            raise OutcomeUnknown("whether it was accepted is not known", error.reason) from error
-        done = []
-        for message_id in call.message_ids:
-            try:
-                found = await self.get(message_id)
-            except NotFound:
-                done.append(Submitted(message_id, "invalid", error.reason))
-                continue
-            refused = found.state == STATE_REFUSED
-            done.append(Submitted(message_id, "refused" if refused else "accepted", "DUPLICATE", found.decision_id))
-        return done
+    async def _ask_again(self, call: Call) -> list[Submitted]:
+        """Ask for a kept call; refused as a whole, as when it is too old, each message is looked up by its id."""
+        try:
+            return await self._ask(call)
+        except Invalid as error:
+            reason = error.reason
+        return [await self._looked_up(message_id, reason) for message_id in call.message_ids]
+
+    async def _looked_up(self, message_id: bytes, reason: str) -> Submitted:
+        try:
+            found = await self.get(message_id)
+        except NotFound:
+            return Submitted(message_id, "invalid", reason)
+        refused = found.state == STATE_REFUSED
+        return Submitted(message_id, "refused" if refused else "accepted", "DUPLICATE", found.decision_id)
 
     def receive(self, *, credit: int = 256, drain: bool = False, sign: bool = True) -> Receiver:
         """Messages for this agency, each verified here; iterate the receiver, or its `batches()`.
@@ -286,9 +289,7 @@ def _key(path: Path, use: int) -> SigningKey | None:
     return SigningKey.from_seed(found.seed)
 
 
-def _facts(facts: Sequence[Facts | None] | None, count: int) -> list[bytes]:
-    if facts is None:
-        return [b""] * count
-    if len(facts) != count:
-        raise Invalid("facts are one a record", "FACTS_INVALID")
-    return [encode(fact) if fact is not None else b"" for fact in facts]
+def _unknown(error: ClientError, done: list[Submitted]) -> OutcomeUnknown:
+    unknown = OutcomeUnknown("whether it was accepted is not known", error.reason)
+    unknown.submitted = done
+    return unknown

@@ -8,11 +8,13 @@ hand in what its key did not sign, which the gateway refuses.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
 _DONE: Final = ".submit"
 _MAKING: Final = ".part"
+_MAKING_S: Final = 60.0
 
 
 class Store(Protocol):
@@ -35,7 +37,8 @@ class Journal:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for half in folder.glob(f"*{_MAKING}"):
-            half.unlink(missing_ok=True)  # never sent
+            if time.time() - half.stat().st_mtime > _MAKING_S:  # else another process may be writing it
+                half.unlink(missing_ok=True)  # never sent
 
     def add(self, name: str, request: bytes) -> None:
         """Write, fsync, rename, fsync the folder."""

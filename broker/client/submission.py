@@ -15,14 +15,14 @@ from google.protobuf.message import Message
 from broker import keys
 from broker.canonical import encode
 from broker.client.catalog import Catalog
-from broker.client.errors import Invalid, violations_of
-from broker.errors import PuenteError
+from broker.client.errors import ClientError, Invalid, violations_of
 from broker.keys import SigningKey
 from broker.origin import OriginTree, batch_statement, facts_commit, origin_leaf
 from broker.sections import FamilyInfo, families, leaves, record_root, salt_block, split
 from broker.v1 import exchange_service_pb2 as pb
 from broker.v1.codes_pb2 import KEY_USE_ORIGIN, Caveat, Purpose
 from broker.v1.envelope_pb2 import OriginStatement
+from broker.v1.facts_pb2 import Facts
 
 CALL_MAX: Final = 256
 # A call among several is closed at a size drawn from here on, so that sizes tell nothing.
@@ -182,6 +182,15 @@ def encoded(record: Message) -> tuple[FamilyInfo, bytes]:
     return family, encode(record)
 
 
+def encoded_facts(facts: Sequence[Facts | None] | None, count: int) -> list[bytes]:
+    """Canonical bytes, one a record; b'' for none. Raises Invalid when they are not one a record."""
+    if facts is None:
+        return [b""] * count
+    if len(facts) != count:
+        raise Invalid("facts are one a record", "FACTS_INVALID")
+    return [encode(fact) if fact is not None else b"" for fact in facts]
+
+
 @cache
 def _by_name() -> dict[str, FamilyInfo]:
     return {family.message_class.DESCRIPTOR.full_name: family for family in families().values()}
@@ -191,10 +200,12 @@ def results(response: pb.SubmitResponse, message_ids: Sequence[bytes]) -> list[S
     """What became of each record of a call, in its order.
 
     Raises:
-        PuenteError: not one answer a record.
+        ClientError: not one answer a record; what became of them is unknown.
     """
     if len(response.items) != len(message_ids):
-        raise PuenteError("the gateway answered for another number of records")
+        error = ClientError("the gateway answered for another number of records", "INTERNAL")
+        error.unknown = True
+        raise error
     return [
         Submitted(
             message_id,

@@ -153,7 +153,9 @@ async def test_a_loop_that_is_left_gives_its_leases_back_unless_the_receiver_is_
 
 async def _first(receiver):
     async for item in receiver:
-        return item
+        first = item
+        break
+    return first
 
 
 async def test_a_family_that_this_release_does_not_know_is_left_at_the_gateway(fake, monkeypatch):
