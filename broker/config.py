@@ -14,7 +14,6 @@ _KNOWN: Final = {
     "ledger": {"kind"},
     "persons": {"officers", "operators", "auditors"},
 }
-LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
 
 
 @dataclass(frozen=True, slots=True)

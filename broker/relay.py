@@ -7,6 +7,7 @@ cost of a signature, an encapsulation and an fsync is shared by whatever is ther
 
 import asyncio
 import time
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -41,6 +42,7 @@ CONTENT_TARGET: Final = 880_000
 """Bytes of messages an envelope is filled to: padding adds up to an eighth."""
 CONTROL_PATIENCE_S: Final = 10.0
 BACK_OFF_S: Final = 0.5
+RATE_S: Final = 60.0
 
 
 class Relay:
@@ -71,6 +73,7 @@ class Relay:
         self._heads_wanted = False
         self._heard = time.monotonic()
         self._last_heads_ms = 0
+        self._moved: dict[Stream, deque[tuple[float, int]]] = defaultdict(deque)
 
     async def run(self) -> None:
         """Claim the streams, then seal, read and sweep until cancelled."""
@@ -164,6 +167,7 @@ class Relay:
             tx.outbox.set_sealed(rows, seq)
 
         await self.ledger.commit(change)
+        self._count(stream, len(rows))
         return True
 
     def _content(self, messages: list[Unsealed]) -> tuple[pb.Content, list[int]]:
@@ -193,8 +197,9 @@ class Relay:
         if fresh is not None:
             return fresh
         keys = self.ledger.keys
-        secrets = Secrets.opened(self.vault, message.key_id, keys.opening(message.key_id))
-        content_key = self.vault.unwrap(keys.content(message.key_id), message.key_id)
+        content, opening = keys.both(message.key_id)
+        secrets = Secrets.opened(self.vault, message.key_id, opening)
+        content_key = self.vault.unwrap(content, message.key_id)
         slots = self.vault.open(content_key, message.content, message.key_id)
         return message_bytes(message.entry, message.core, secrets.commit_salt, slots)
 
@@ -273,11 +278,23 @@ class Relay:
 
     def _after(self, stream: Stream, taken: Taken) -> None:
         self._since_heads += 1
+        self._count(stream, taken.messages)
         if taken.why is not Reason.NONE or self._since_heads >= HEADS_EVERY:
             self._heads_wanted = True
         if taken.agencies:
             self.delivered(taken.agencies)
         self.work.set()
+
+    def _count(self, stream: Stream, messages: int) -> None:
+        moved = self._moved[stream]
+        moved.append((time.monotonic(), messages))
+        while moved and moved[0][0] < time.monotonic() - RATE_S:
+            moved.popleft()
+
+    def rates(self) -> dict[Stream, float]:
+        """Messages a second of each stream over the last minute."""
+        since = time.monotonic() - RATE_S
+        return {stream: sum(n for at, n in moved if at >= since) / RATE_S for stream, moved in self._moved.items()}
 
     # Heads and time
 
@@ -290,9 +307,9 @@ class Relay:
         if self._heads_sent_ms and since < HEADS_MS and not urgent:
             return
         self._heads_sent_ms, self._since_heads, self._heads_wanted = now, 0, False
-        await self.ledger.commit(lambda tx: self._enqueue_heads(tx, now))
+        await self.ledger.commit(self._enqueue_heads)
 
-    def _enqueue_heads(self, tx: Transaction, now: int) -> None:
+    def _enqueue_heads(self, tx: Transaction) -> None:
         """Where all streams stand; a stream that the other party sent more on than came is missing something."""
         for stream in self.link.streams_in():
             flow = tx.streams.inflow(stream)

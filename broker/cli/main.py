@@ -2,7 +2,7 @@
 
 import typer
 
-from broker.cli import decode, policy
+from broker.cli import decode, policy, serve
 
 app = typer.Typer(
     name="puente",
@@ -10,6 +10,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A broker through which agencies of two countries exchange the records that the law lets them exchange.",
 )
+app.command("serve")(serve.serve)
 app.command("decode")(decode.decode)
 app.add_typer(policy.app, name="policy")
 

@@ -44,25 +44,24 @@ class KeyStore:
                 "PRAGMA wal_checkpoint(TRUNCATE)"
             )  # no copy of a shredded key stays in the write-ahead log
 
-    def content(self, key_id: bytes) -> bytes:
-        """The wrapped content key. Raises VaultError when it was destroyed."""
-        return self._get("content", key_id)
-
     def opening(self, key_id: bytes) -> bytes:
         """The wrapped opening key. Raises VaultError when it was destroyed."""
-        return self._get("opening", key_id)
+        row = self._reader.execute("SELECT opening FROM keys WHERE key_id = ?", (key_id,)).fetchone()
+        if row is None or row[0] is None:
+            raise VaultError("the key was destroyed")
+        return bytes(row[0])
+
+    def both(self, key_id: bytes) -> tuple[bytes, bytes]:
+        """The wrapped content key and opening key. Raises VaultError when either was destroyed."""
+        row = self._reader.execute("SELECT content, opening FROM keys WHERE key_id = ?", (key_id,)).fetchone()
+        if row is None or row[0] is None or row[1] is None:
+            raise VaultError("the key was destroyed")
+        return row[0], row[1]
 
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
         self._db.close()
-
-    def _get(self, column: str, key_id: bytes) -> bytes:
-        query = f"SELECT {column} FROM keys WHERE key_id = ?"  # noqa: S608  a column's name
-        row = self._reader.execute(query, (key_id,)).fetchone()
-        if row is None or row[0] is None:
-            raise VaultError("the key was destroyed")
-        return bytes(row[0])
 
 
 class KeyChanges:

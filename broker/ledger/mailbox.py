@@ -78,6 +78,17 @@ class Mailbox:
             ),
         )  # fmt: skip
 
+    def waiting(self, agency: str, holder: str, now_ms: int) -> bool:
+        """Whether `lease` would find something, or a recall waits for an answer."""
+        query = (
+            "SELECT 1 FROM inbound i LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
+            " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
+            " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) LIMIT 1"
+        )
+        if self._db.execute(query, (agency, now_ms, holder)).fetchone():
+            return True
+        return self._db.execute("SELECT 1 FROM inbound WHERE recipient = ? AND recall = 1", (agency,)).fetchone() is not None
+
     def lease(self, agency: str, holder: str, now_ms: int, until_ms: int, limit: int) -> list[Offer]:
         """Lease the next messages of conversations that nobody else holds, in order, and record them as delivered."""
         rows = self._db.execute(
@@ -96,7 +107,7 @@ class Mailbox:
         )
         step = pack_step(Step(State.DELIVERED, Reason.NONE, now_ms))
         self._db.executemany(
-            "UPDATE inbound SET state = 5, attempts = attempts + 1, steps = CASE state WHEN 4 THEN steps || ? ELSE steps END"
+            "UPDATE inbound SET state = 5, attempts = attempts + 1, steps = CAST(CASE state WHEN 4 THEN steps || ? ELSE steps END AS BLOB)"
             " WHERE row = ?",
             ((step, row[0]) for row in rows),
         )
@@ -143,7 +154,7 @@ class Mailbox:
     def step(self, release: bytes, step: Step, receipt: bytes) -> None:
         """Record the next state of a message with the receipt given for it."""
         self._db.execute(
-            "UPDATE inbound SET state = ?, reason = ?, steps = steps || ?, receipt = ?, recall = 0 WHERE release = ?",
+            "UPDATE inbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB), receipt = ?, recall = 0 WHERE release = ?",
             (int(step.state), int(step.reason), pack_step(step), receipt, release),
         )
 

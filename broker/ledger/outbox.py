@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from broker.errors import ConflictError, OriginError
+from broker.errors import ConflictError, OriginError, StreamLost
 from broker.message import Outgoing, Reason, SignedBatch, State, Step, StoredMessage, Stream, pack_step, unpack_steps
 
 _VIEW = (
@@ -131,13 +131,16 @@ class Outbox:
         return [Unsealed(*row[:7], SignedBatch(row[7], row[8])) for row in rows]
 
     def set_sealed(self, rows: Sequence[int], seq: int) -> None:
-        """These rows travel in envelope `seq`."""
-        self._db.executemany("UPDATE outbound SET seq = ? WHERE row = ?", ((seq, row) for row in rows))
+        """These rows travel in envelope `seq`. Raises StreamLost when one of them ended meanwhile (recalled, expired)."""
+        for row in rows:
+            self._db.execute("UPDATE outbound SET seq = ? WHERE row = ? AND seq IS NULL AND state = 2", (seq, row))
+            if not self._db.changes():
+                raise StreamLost("a message ended while it was being sealed")
 
     def set_sent(self, stream: Stream, seq: int, now_ms: int) -> None:
         """The transport has envelope `seq` durably."""
         self._db.execute(
-            "UPDATE outbound SET state = 3, steps = steps || ? WHERE topic = ? AND partition = ? AND seq = ? AND state = 2",
+            "UPDATE outbound SET state = 3, steps = CAST(steps || ? AS BLOB) WHERE topic = ? AND partition = ? AND seq = ? AND state = 2",
             (pack_step(Step(State.SENT, Reason.NONE, now_ms)), stream.topic, stream.partition, seq),
         )
 
@@ -151,7 +154,7 @@ class Outbox:
     def step(self, release: bytes, step: Step) -> bool:
         """Record the next state of a message; False when there is no such message."""
         self._db.execute(
-            "UPDATE outbound SET state = ?, reason = ?, steps = steps || ? WHERE release = ?",
+            "UPDATE outbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB) WHERE release = ?",
             (int(step.state), int(step.reason), pack_step(step), release),
         )
         return bool(self._db.changes())

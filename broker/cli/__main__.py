@@ -1,0 +1,5 @@
+"""`python -m broker.cli` is `puente`."""
+
+from broker.cli.main import main
+
+main()

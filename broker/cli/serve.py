@@ -1,0 +1,54 @@
+"""`puente serve`: run one gateway in the foreground."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker import config
+from broker.cli.output import Exit, fail
+from broker.errors import ConfigError, PuenteError
+
+
+def serve(
+    path: Annotated[Path, typer.Option("--config", help="The gateway's TOML file.")],
+    uid: Annotated[
+        int | None, typer.Option("--uid", help="As root: load everything, then run as this user and group.")
+    ] = None,
+) -> None:
+    """Run a gateway: its gRPC edge and its relay, until SIGTERM.
+
+    Prints one JSON line when it is ready. Everything that was accepted is durable, however it ends.
+    """
+    from broker import events
+    from broker.gateway import server
+
+    events.configure()
+    if uid is not None:
+        _drop(uid)
+    try:
+        settings = config.load(path)
+        asyncio.run(server.serve(settings, lambda gateway, port: _ready(gateway.link.party, port)))
+    except ConfigError as error:
+        fail("the gateway did not start", str(error), error.mend)
+    except PuenteError as error:
+        fail("the gateway stopped", f"{error.reason}: {error}", "see docs/operating.md", Exit.UNAVAILABLE)
+
+
+def _ready(party: str, port: int) -> None:
+    """Tell whoever started us that the port answers."""
+    line = {"schema": "puente.serve/1", "ok": True, "party": party, "port": port, "pid": os.getpid(), "uid": os.getuid()}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _drop(uid: int) -> None:
+    """Become another user for good; every module is loaded by then, for the code may lie where only root can go."""
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+    os.umask(0o007)

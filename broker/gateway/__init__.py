@@ -1,0 +1,1 @@
+"""The gRPC edge: three services behind one guard."""

@@ -1,0 +1,152 @@
+"""OperationsService: how traffic flows, for operators. Never a payload, a subject or a fact."""
+
+import os
+from hashlib import sha256
+from importlib import metadata
+
+from broker.app import Gateway
+from broker.canonical import leaf_hash
+from broker.config import Config
+from broker.identity import Principal
+from broker.ledger.sqlite import Transaction
+from broker.ledger.streams import Inflow, Outflow
+from broker.log import merkle
+from broker.message import Log, State, Stream
+from broker.relay import suspended
+from broker.v1 import operations_service_pb2 as pb
+
+HELD_AFTER_MS = 600_000
+LEAVES_AT_ONCE = 4096
+DISTRIBUTION = "puente-broker"
+
+
+class OperationsService:
+    """Reads the ledger's streams, counts and logs."""
+
+    def __init__(self, gateway: Gateway, config: Config) -> None:
+        self._gateway = gateway
+        self._config = config
+
+    async def get_status(self, caller: Principal, request: pb.GetStatusRequest) -> pb.GetStatusResponse:
+        """This process, its counts, and both logs checked leaf by leaf."""
+        del caller, request
+        gateway = self._gateway
+
+        def question(tx: Transaction) -> tuple[pb.Counts, int, int, list[str], list[pb.LogView]]:
+            verified = tx.control.counted("receipts_acknowledged")
+            logs = [_log_view(tx, log) for log in Log]
+            return _counts(tx), tx.control.counted("messages_in"), verified, tx.control.alarms(), logs
+
+        counts, arrived, verified, alarms, logs = gateway.ledger.read(question)
+        cache = gateway.engine.cache_info()
+        asked = cache.hits + cache.misses
+        return pb.GetStatusResponse(
+            party=gateway.link.party,
+            version=metadata.version(DISTRIBUTION),
+            started_ms=gateway.started_ms,
+            transport=gateway.transport.name,
+            ledger=gateway.ledger.name,
+            pid=os.getpid(),
+            uid=os.getuid(),
+            data_dir=str(self._config.data_dir),
+            pack_digest=gateway.engine.pack_digest,
+            logs=logs,
+            counts=counts,
+            messages_in=arrived,
+            receipts_verified=verified,
+            policy_cache_hit_rate=cache.hits / asked if asked else 0.0,
+            alarms=alarms,
+        )
+
+    async def list_flows(self, caller: Principal, request: pb.ListFlowsRequest) -> pb.ListFlowsResponse:
+        """Each stream, both ways, with its lag in messages and in seconds."""
+        del caller, request
+        now = self._gateway.clock()
+        rates = self._gateway.relay.rates()
+
+        def question(tx: Transaction) -> list[pb.FlowView]:
+            sent = [_outflow(tx, stream, flow, now, rates) for stream, flow in tx.streams.outflows()]
+            return sent + [_inflow(tx, flow, rates) for flow in tx.streams.inflows()]
+
+        return pb.ListFlowsResponse(flows=self._gateway.ledger.read(question))
+
+    async def list_links(self, caller: Principal, request: pb.ListLinksRequest) -> pb.ListLinksResponse:
+        """The link to the other party, and whether it is open."""
+        del caller, request
+        gateway, agreement = self._gateway, self._gateway.link.agreement
+        stopped, heard, alarms = gateway.ledger.read(
+            lambda tx: (suspended(tx), tx.control.counted("heads_at_ms"), tx.control.alarms())
+        )
+        state, why = "open", ""
+        if stopped:
+            state, why = "suspended", ", ".join(name for name in alarms if name.startswith("EVIDENCE_"))
+        elif not agreement.in_force(gateway.clock()):
+            state, why = "held", "the agreement is not in force"
+        elif heard and gateway.clock() - heard > HELD_AFTER_MS:
+            state, why = "held", "the other party is silent"
+        link = pb.LinkView(
+            peer=gateway.link.peer,
+            link_id=agreement.link_id,
+            agreement_digest=agreement.digest,
+            agreement_version=agreement.version,
+            agreement_expires_ms=agreement.expires_ms,
+            state=state,
+            why=why,
+            last_heads_ms=heard,
+            development=agreement.development,
+        )
+        return pb.ListLinksResponse(links=[link])
+
+
+def _counts(tx: Transaction) -> pb.Counts:
+    found = tx.outbox.counts()
+    ended = {
+        "acknowledged": found.get(State.ACKNOWLEDGED, 0),
+        "refused": found.get(State.REFUSED, 0),
+        "rejected": found.get(State.REJECTED, 0),
+        "expired": found.get(State.EXPIRED, 0),
+        "recalled": found.get(State.RECALLED, 0),
+    }
+    in_flight = sum(found.get(state, 0) for state in (State.ACCEPTED, State.SENT, State.RECEIVED))
+    return pb.Counts(submitted=sum(found.values()), in_flight=in_flight, **ended)
+
+
+def _log_view(tx: Transaction, log: Log) -> pb.LogView:
+    """Recompute the log from its entries: every index in order, every leaf the hash of its entry."""
+    tree, good, leaves = merkle.CompactRange(), True, []
+    for expected, (index, leaf, entry) in enumerate(tx.journal.entries(log)):
+        good = good and index == expected and leaf_hash(entry) == leaf
+        leaves.append(leaf)
+        if len(leaves) == LEAVES_AT_ONCE:
+            tree, leaves = tree.append(leaves), []
+    tree = tree.append(leaves)
+    return pb.LogView(log=log.name.lower(), size=tree.size, root=tree.root() if tree.size else sha256().digest(), verified=good)
+
+
+def _outflow(tx: Transaction, stream: Stream, flow: Outflow, now: int, rates: dict[Stream, float]) -> pb.FlowView:
+    waiting, oldest = tx.outbox.oldest(stream)
+    return pb.FlowView(
+        topic=stream.topic,
+        partition=stream.partition,
+        way="out",
+        last_seq=flow.last_seq,
+        taken=flow.taken,
+        lag_messages=waiting,
+        lag_seconds=(now - oldest) / 1000 if oldest else 0.0,
+        rate=rates.get(stream, 0.0),
+        oldest_ms=oldest,
+        why=1,
+    )
+
+
+def _inflow(tx: Transaction, flow: Inflow, rates: dict[Stream, float]) -> pb.FlowView:
+    claimed = tx.control.counted(f"claimed {flow.stream.topic} {flow.stream.partition}")
+    return pb.FlowView(
+        topic=flow.stream.topic,
+        partition=flow.stream.partition,
+        way="in",
+        last_seq=max(claimed, flow.taken),
+        taken=flow.taken,
+        rate=rates.get(flow.stream, 0.0),
+        why=int(flow.why),  # type: ignore[arg-type]
+    )
