@@ -19,6 +19,7 @@ TAGS = _SERVICE_TAGS | _LIST_TAGS | _DETAIL_TAGS
 _UNA_LENGTH = 9
 _UNA = re.compile(rb"(?<![A-Za-z])UNA.{0,12}?\s*UNB", re.DOTALL)
 _UNB = re.compile(rb"(?<![A-Za-z])UNB\+[A-Z]{4}:\d")
+_BLANKS = re.compile(rb"[ \t]*+")
 _BREAKS = re.compile(rb"[\r\n]+")
 _SYNTAX_WITH_REPETITION = "4"
 
@@ -106,16 +107,14 @@ class _Scanner:
     def scan(self) -> Iterator[Segment]:
         pattern = _until(self._separators)
         while self._end < len(self._text):
-            blanks = self._blanks()
-            start = self._end + blanks
-            found = pattern.match(self._text, start)
-            stop = found.end() if found else start
+            start = _end_of(_BLANKS, self._text, self._end)
+            stop = _end_of(pattern, self._text, start)
             body = self._text[start:stop]
             if not body and stop >= len(self._text):
                 return
             self._position += 1
             place = Place("", self._position, self._offset(start))
-            self._check_frame(place, blanks, start, stop)
+            self._check_frame(place, start, stop)
             self._end = stop + 1
             yield self._segment(body, place)
 
@@ -145,20 +144,14 @@ class _Scanner:
         index = bisect_right(self._breaks, position)
         return self._base + position + (self._removed[index - 1] if index else 0)
 
-    def _blanks(self) -> int:
-        start = end = self._end
-        while self._text[end : end + 1] in {b" ", b"\t"}:
-            end += 1
-        return end - start
-
-    def _check_frame(self, place: Place, blanks: int, start: int, stop: int) -> None:
+    def _check_frame(self, place: Place, start: int, stop: int) -> None:
         findings = self._findings
         findings.in_time(place)
         findings.cap(Rule.TOO_MANY_SEGMENTS, self._position, findings.limits.segments, place)
         findings.cap(Rule.SEGMENT_TOO_LONG, stop - start, findings.limits.segment_bytes, place)
         tag = self._text[start : start + 3].decode("ascii", "replace")
         named = replace(place, segment=tag if tag in TAGS else "")
-        if blanks:
+        if start > self._end:
             findings.deviate(Rule.BLANKS_BEFORE_SEGMENT, named)
         if bisect_right(self._breaks, min(stop, len(self._text) - 1)) > bisect_right(self._breaks, start):
             findings.deviate(Rule.LINE_BREAK_IN_SEGMENT, named)
@@ -219,6 +212,11 @@ def _until(separators: Separators) -> re.Pattern[bytes]:
         return re.compile(f"[^{stop}]*+".encode(), re.DOTALL)
     release = re.escape(separators.release)
     return re.compile(f"[^{stop}{release}]*+(?:{release}.?+[^{stop}{release}]*+)*+".encode(), re.DOTALL)
+
+
+def _end_of(pattern: re.Pattern[bytes], text: bytes, start: int) -> int:
+    found = pattern.match(text, start)
+    return found.end() if found else start
 
 
 def _split(text: str, separator: str, release: str) -> list[str]:
