@@ -113,7 +113,8 @@ class _Scanner:
             if not body and stop >= len(self._text):
                 return
             self._position += 1
-            place = Place("", self._position, self._offset(start))
+            tag = self._text[start : start + 3].decode("ascii", "replace")
+            place = Place(tag if tag in TAGS else "", self._position, self._offset(start))
             self._check_frame(place, start, stop)
             self._end = stop + 1
             yield self._segment(body, place)
@@ -149,14 +150,12 @@ class _Scanner:
         findings.in_time(place)
         findings.cap(Rule.TOO_MANY_SEGMENTS, self._position, findings.limits.segments, place)
         findings.cap(Rule.SEGMENT_TOO_LONG, stop - start, findings.limits.segment_bytes, place)
-        tag = self._text[start : start + 3].decode("ascii", "replace")
-        named = replace(place, segment=tag if tag in TAGS else "")
         if start > self._end:
-            findings.deviate(Rule.BLANKS_BEFORE_SEGMENT, named)
+            findings.deviate(Rule.BLANKS_BEFORE_SEGMENT, place)
         if bisect_right(self._breaks, min(stop, len(self._text) - 1)) > bisect_right(self._breaks, start):
-            findings.deviate(Rule.LINE_BREAK_IN_SEGMENT, named)
+            findings.deviate(Rule.LINE_BREAK_IN_SEGMENT, place)
         if stop >= len(self._text):
-            findings.deviate(Rule.TERMINATOR_MISSING, named)
+            findings.deviate(Rule.TERMINATOR_MISSING, place)
 
     def _segment(self, body: bytes, place: Place) -> Segment:
         if self._repertoire is None:
@@ -164,7 +163,6 @@ class _Scanner:
         text, clean = self._repertoire.read(body)
         parts = _split(text, self._separators.data, self._separators.release)
         tag = parts[0].strip()
-        place = replace(place, segment=tag if tag in TAGS else "")
         if not clean:
             self._findings.deviate(Rule.CHARSET_VIOLATION, place)
         if tag not in TAGS:
@@ -201,7 +199,7 @@ class _Scanner:
         if version[:1] != _SYNTAX_WITH_REPETITION:
             self._separators = replace(marks, repetition="")
         if identifier not in CODECS:
-            self._findings.deviate(Rule.CHARSET_UNKNOWN, replace(place, segment="UNB"))
+            self._findings.deviate(Rule.CHARSET_UNKNOWN, place)
         return Repertoire.of(identifier, marks.all())
 
 

@@ -12,7 +12,7 @@ from broker.v1 import passenger_pb2 as pb
 
 FILES = Path(__file__).parents[1] / "data" / "paxlst"
 DEMO = Path(__file__).parents[2] / "adapters" / "demo" / "passengers.edi"
-NOW = dt.datetime(2026, 11, 12, 7, 15, tzinfo=dt.timezone.utc)
+NOW = dt.datetime(2026, 11, 12, 7, 15, tzinfo=dt.UTC)
 HEAD = "UNB+UNOA:4+PB+US+261112:0715+1'UNH+1+PAXLST:D:05B'BGM+745'"
 FLIGHT = "TDT+20+PB7'LOC+125+JFK'LOC+87+MEX'"
 

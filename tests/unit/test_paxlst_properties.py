@@ -12,7 +12,7 @@ from adapters.findings import DecodeError
 from adapters.paxlst import decode, encode
 from broker.v1 import passenger_pb2 as pb
 
-NOW = dt.datetime(2026, 11, 12, 7, 15, tzinfo=dt.timezone.utc)
+NOW = dt.datetime(2026, 11, 12, 7, 15, tzinfo=dt.UTC)
 SEPARATORS = "+:?*'"
 DATES = st.dates(dt.date(1850, 1, 1), dt.date(2199, 12, 31)).map(str)
 STATES = st.from_regex("[A-Z]{3}", fullmatch=True)
