@@ -17,9 +17,10 @@ from broker.link import Held, Link
 from broker.message import Clock
 from broker.outbound import Outbound
 from broker.relay import Relay
+from broker.sections import families, validate_record
 from broker.transport import Transport
 from broker.transport.sqlite import SqliteTransport
-from broker.v1 import codes_pb2
+from broker.v1 import codes_pb2, passenger_pb2
 from broker.vault import Vault
 
 SECRETS = {"vault": "vault.kek", "subject": "subject.key"}
@@ -58,7 +59,15 @@ class Gateway:
         self.transport.close()
 
 
-def gateway(config: Config, clock: Clock = now_ms) -> Gateway:
+def load_code(party: str) -> policy.PolicyEngine:
+    """The party's packs, and every module that a gateway will need: afterwards the code may be out of reach."""
+    families()
+    keys.HpkeKey.from_seed(bytes(32))
+    validate_record(passenger_pb2.Passenger(), whole=False)
+    return policy.load(party)
+
+
+def gateway(config: Config, engine: policy.PolicyEngine, clock: Clock = now_ms) -> Gateway:
     """Open everything that `config` names. Raises ConfigError, AgreementError, KeyFileError, StoreError."""
     agreement_bytes = _read(config.agreement, "agreement")
     agreed = agreement.load(agreement_bytes)
@@ -70,14 +79,19 @@ def gateway(config: Config, clock: Clock = now_ms) -> Gateway:
     transport = SqliteTransport(config.transport_path, config.party, link.peer)
     ledger = SqliteLedger(data / "ledger.db", KeyStore(data / "keys.db"))
     secrets = {name: _secret(config.keys_dir / file) for name, file in SECRETS.items()}
-    return assemble(link, agreement_bytes, ledger, transport, secrets, clock)
+    return assemble(link, agreement_bytes, engine, ledger, transport, secrets, clock)
 
 
 def assemble(
-    link: Link, agreement_bytes: bytes, ledger: SqliteLedger, transport: Transport, secrets: dict[str, bytes], clock: Clock
+    link: Link,
+    agreement_bytes: bytes,
+    engine: policy.PolicyEngine,
+    ledger: SqliteLedger,
+    transport: Transport,
+    secrets: dict[str, bytes],
+    clock: Clock,
 ) -> Gateway:
     """Put a gateway together from its stores; the simulator does the same with its own."""
-    engine = policy.load(link.party)
     vault = Vault(secrets["vault"])
     outbound = Outbound(link, engine, ledger, vault, clock, secrets["subject"])
     inbound = Inbound(link, engine, ledger, vault, clock)

@@ -402,7 +402,6 @@ class Inbound:
         tx.journal.append(Log.DECISIONS, decided)
         tx.journal.append(Log.EXCHANGE, arrived)
         tx.control.enqueue(receipts)
-        tx.control.count("messages_in", len(arrived))
         tx.streams.advance(stream, arrival.next_position, parsed.header.seq, Reason.NONE)
         return Taken(frozenset(m.recipient for m in incoming if m.state is State.RECEIVED), len(incoming))
 

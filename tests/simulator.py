@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import policy
 from broker import agreement, app, development, keys
 from broker.canonical import encode
 from broker.ledger.keystore import KeyStore
@@ -71,7 +72,7 @@ class Simulator:
         data.mkdir(exist_ok=True)
         ledger = SqliteLedger(data / "ledger.db", KeyStore(data / "keys.db"))
         secrets = {name: (own / "keys" / file).read_bytes() for name, file in app.SECRETS.items()}
-        return app.assemble(link, self.agreement_bytes, ledger, self.transport, secrets, self.clock)
+        return app.assemble(link, self.agreement_bytes, policy.load(party), ledger, self.transport, secrets, self.clock)
 
     def key(self, agency: str, file: str) -> keys.SigningKey:
         return keys.SigningKey.from_seed(keys.read_key_file(self.callers[agency] / file).seed)

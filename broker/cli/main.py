@@ -2,7 +2,7 @@
 
 import typer
 
-from broker.cli import decode, policy, serve
+from broker.cli import decision, decode, demo, flow, init, message, policy, receive, serve, submit
 
 app = typer.Typer(
     name="puente",
@@ -10,9 +10,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A broker through which agencies of two countries exchange the records that the law lets them exchange.",
 )
-app.command("serve")(serve.serve)
-app.command("decode")(decode.decode)
+app.command()(demo.demo)
+app.command()(init.init)
+app.command()(serve.serve)
+app.command()(decode.decode)
+app.command()(submit.submit)
+app.command()(receive.receive)
+app.add_typer(message.app, name="message")
+app.add_typer(decision.app, name="decision")
 app.add_typer(policy.app, name="policy")
+app.command()(flow.flow)
+app.command()(flow.links)
 
 
 def main() -> None:

@@ -34,11 +34,11 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-def start(config: Path, uid: int | None = None, log: Path | None = None) -> Started:
+def start(config: Path, uid: int | None = None, gid: int | None = None, log: Path | None = None) -> Started:
     """Start a gateway and wait until its port answers. Raises ConfigError with what it said."""
     command = [sys.executable, "-m", "broker.cli", "serve", "--config", str(config)]
     if uid is not None:
-        command += ["--uid", str(uid)]
+        command += ["--uid", str(uid), "--gid", str(uid if gid is None else gid)]
     errors = log.open("ab") if log is not None else subprocess.DEVNULL
     process = Started(command, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
     if log is not None:

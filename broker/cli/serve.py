@@ -16,23 +16,23 @@ from broker.errors import ConfigError, PuenteError
 
 def serve(
     path: Annotated[Path, typer.Option("--config", help="The gateway's TOML file.")],
-    uid: Annotated[
-        int | None, typer.Option("--uid", help="As root: load everything, then run as this user and group.")
-    ] = None,
+    uid: Annotated[int | None, typer.Option(help="As root: load everything, then run as this user.")] = None,
+    gid: Annotated[int | None, typer.Option(help="With --uid: the group that may use the transport.")] = None,
 ) -> None:
     """Run a gateway: its gRPC edge and its relay, until SIGTERM.
 
-    Prints one JSON line when it is ready. Everything that was accepted is durable, however it ends.
+    Prints one JSON line when it is ready. What was accepted is durable, however the process ends.
     """
-    from broker import events
+    from broker import app, events
     from broker.gateway import server
 
     events.configure()
-    if uid is not None:
-        _drop(uid)
     try:
         settings = config.load(path)
-        asyncio.run(server.serve(settings, lambda gateway, port: _ready(gateway.link.party, port)))
+        engine = app.load_code(settings.party)
+        if uid is not None:
+            _drop(uid, uid if gid is None else gid)
+        asyncio.run(server.serve(settings, engine, lambda gateway, port: _ready(gateway.link.party, port)))
     except ConfigError as error:
         fail("the gateway did not start", str(error), error.mend)
     except PuenteError as error:
@@ -46,9 +46,10 @@ def _ready(party: str, port: int) -> None:
     sys.stdout.flush()
 
 
-def _drop(uid: int) -> None:
-    """Become another user for good; every module is loaded by then, for the code may lie where only root can go."""
+def _drop(uid: int, gid: int) -> None:
+    """Become another user for good; the code is loaded by then, for it may lie where only root can go."""
     os.setgroups([])
-    os.setgid(uid)
+    os.setgid(gid)
     os.setuid(uid)
     os.umask(0o007)
+    os.chdir("/")

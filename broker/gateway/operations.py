@@ -32,10 +32,10 @@ class OperationsService:
         del caller, request
         gateway = self._gateway
 
-        def question(tx: Transaction) -> tuple[pb.Counts, int, int, list[str], list[pb.LogView]]:
+        def question(tx: Transaction) -> tuple[pb.Counts, pb.Counts, int, list[str], list[pb.LogView]]:
             verified = tx.control.counted("receipts_acknowledged")
             logs = [_log_view(tx, log) for log in Log]
-            return _counts(tx), tx.control.counted("messages_in"), verified, tx.control.alarms(), logs
+            return _counts(tx.outbox.counts()), _counts(tx.mailbox.counts()), verified, tx.control.alarms(), logs
 
         counts, arrived, verified, alarms, logs = gateway.ledger.read(question)
         cache = gateway.engine.cache_info()
@@ -52,7 +52,8 @@ class OperationsService:
             pack_digest=gateway.engine.pack_digest,
             logs=logs,
             counts=counts,
-            messages_in=arrived,
+            messages_in=arrived.submitted,
+            arrived=arrived,
             receipts_verified=verified,
             policy_cache_hit_rate=cache.hits / asked if asked else 0.0,
             alarms=alarms,
@@ -98,8 +99,7 @@ class OperationsService:
         return pb.ListLinksResponse(links=[link])
 
 
-def _counts(tx: Transaction) -> pb.Counts:
-    found = tx.outbox.counts()
+def _counts(found: dict[State, int]) -> pb.Counts:
     ended = {
         "acknowledged": found.get(State.ACKNOWLEDGED, 0),
         "refused": found.get(State.REFUSED, 0),
@@ -107,7 +107,7 @@ def _counts(tx: Transaction) -> pb.Counts:
         "expired": found.get(State.EXPIRED, 0),
         "recalled": found.get(State.RECALLED, 0),
     }
-    in_flight = sum(found.get(state, 0) for state in (State.ACCEPTED, State.SENT, State.RECEIVED))
+    in_flight = sum(found.get(state, 0) for state in (State.ACCEPTED, State.SENT, State.RECEIVED, State.DELIVERED))
     return pb.Counts(submitted=sum(found.values()), in_flight=in_flight, **ended)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
+from policy import PolicyEngine
 
 from broker import app
 from broker.app import Gateway
@@ -42,12 +43,12 @@ OVERSIGHT: Final = frozenset({"officer", "auditor"})
 OPERATIONS: Final = frozenset({"operator", "officer", "auditor"})
 
 
-async def serve(config: Config, ready: Callable[[Gateway, int], None]) -> None:
+async def serve(config: Config, engine: PolicyEngine, ready: Callable[[Gateway, int], None]) -> None:
     """Run a gateway until SIGTERM or SIGINT; what was accepted is durable whenever it ends.
 
     `ready` is called once the port answers. Raises ConfigError and what `app.gateway` raises.
     """
-    gateway = app.gateway(config)
+    gateway = app.gateway(config, engine)
     server, port = build(config, gateway)
     await server.start()
     stopping = asyncio.Event()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from broker.v1 import codes_pb2 as broker_dot_v1_dot_codes__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"broker/v1/operations_service.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/codes.proto\"\x12\n\x10GetStatusRequest\"\xcf\x02\n\x11GetStatusResponse\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nstarted_ms\x18\x03 \x01(\x04\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x0e\n\x06ledger\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\r\x12\x0b\n\x03uid\x18\x07 \x01(\r\x12\x10\n\x08\x64\x61ta_dir\x18\x08 \x01(\t\x12\x13\n\x0bpack_digest\x18\t \x01(\x0c\x12 \n\x04logs\x18\n \x03(\x0b\x32\x12.broker.v1.LogView\x12!\n\x06\x63ounts\x18\x0b \x01(\x0b\x32\x11.broker.v1.Counts\x12\x13\n\x0bmessages_in\x18\x0c \x01(\x04\x12\x19\n\x11receipts_verified\x18\r \x01(\x04\x12\x1d\n\x15policy_cache_hit_rate\x18\x0e \x01(\x01\x12\x0e\n\x06\x61larms\x18\x0f \x03(\t\"D\n\x07LogView\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x10\n\x08verified\x18\x04 \x01(\x08\"\x8a\x01\n\x06\x43ounts\x12\x11\n\tsubmitted\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\x12\x10\n\x08rejected\x18\x04 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x04\x12\x10\n\x08recalled\x18\x06 \x01(\x04\x12\x11\n\tin_flight\x18\x07 \x01(\x04\"\x12\n\x10ListFlowsRequest\"\xc6\x01\n\x08\x46lowView\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x0b\n\x03way\x18\x03 \x01(\t\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\r\n\x05taken\x18\x05 \x01(\x04\x12\x14\n\x0clag_messages\x18\x06 \x01(\x04\x12\x13\n\x0blag_seconds\x18\x07 \x01(\x01\x12\x0c\n\x04rate\x18\x08 \x01(\x01\x12\x11\n\toldest_ms\x18\t \x01(\x04\x12\x1e\n\x03why\x18\n \x01(\x0e\x32\x11.broker.v1.Reason\"7\n\x11ListFlowsResponse\x12\"\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x13.broker.v1.FlowView\"\x12\n\x10ListLinksRequest\"\xc4\x01\n\x08LinkView\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0f\n\x07link_id\x18\x02 \x01(\x0c\x12\x18\n\x10\x61greement_digest\x18\x03 \x01(\x0c\x12\x19\n\x11\x61greement_version\x18\x04 \x01(\r\x12\x1c\n\x14\x61greement_expires_ms\x18\x05 \x01(\x04\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0b\n\x03why\x18\x07 \x01(\t\x12\x15\n\rlast_heads_ms\x18\x08 \x01(\x04\x12\x13\n\x0b\x64\x65velopment\x18\t \x01(\x08\"7\n\x11ListLinksResponse\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.broker.v1.LinkView2\xeb\x01\n\x11OperationsService\x12\x46\n\tGetStatus\x12\x1b.broker.v1.GetStatusRequest\x1a\x1c.broker.v1.GetStatusResponse\x12\x46\n\tListFlows\x12\x1b.broker.v1.ListFlowsRequest\x1a\x1c.broker.v1.ListFlowsResponse\x12\x46\n\tListLinks\x12\x1b.broker.v1.ListLinksRequest\x1a\x1c.broker.v1.ListLinksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"broker/v1/operations_service.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/codes.proto\"\x12\n\x10GetStatusRequest\"\xf3\x02\n\x11GetStatusResponse\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nstarted_ms\x18\x03 \x01(\x04\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x0e\n\x06ledger\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\r\x12\x0b\n\x03uid\x18\x07 \x01(\r\x12\x10\n\x08\x64\x61ta_dir\x18\x08 \x01(\t\x12\x13\n\x0bpack_digest\x18\t \x01(\x0c\x12 \n\x04logs\x18\n \x03(\x0b\x32\x12.broker.v1.LogView\x12!\n\x06\x63ounts\x18\x0b \x01(\x0b\x32\x11.broker.v1.Counts\x12\x13\n\x0bmessages_in\x18\x0c \x01(\x04\x12\x19\n\x11receipts_verified\x18\r \x01(\x04\x12\x1d\n\x15policy_cache_hit_rate\x18\x0e \x01(\x01\x12\x0e\n\x06\x61larms\x18\x0f \x03(\t\x12\"\n\x07\x61rrived\x18\x10 \x01(\x0b\x32\x11.broker.v1.Counts\"D\n\x07LogView\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x10\n\x08verified\x18\x04 \x01(\x08\"\x8a\x01\n\x06\x43ounts\x12\x11\n\tsubmitted\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\x12\x10\n\x08rejected\x18\x04 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x04\x12\x10\n\x08recalled\x18\x06 \x01(\x04\x12\x11\n\tin_flight\x18\x07 \x01(\x04\"\x12\n\x10ListFlowsRequest\"\xc6\x01\n\x08\x46lowView\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x0b\n\x03way\x18\x03 \x01(\t\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\r\n\x05taken\x18\x05 \x01(\x04\x12\x14\n\x0clag_messages\x18\x06 \x01(\x04\x12\x13\n\x0blag_seconds\x18\x07 \x01(\x01\x12\x0c\n\x04rate\x18\x08 \x01(\x01\x12\x11\n\toldest_ms\x18\t \x01(\x04\x12\x1e\n\x03why\x18\n \x01(\x0e\x32\x11.broker.v1.Reason\"7\n\x11ListFlowsResponse\x12\"\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x13.broker.v1.FlowView\"\x12\n\x10ListLinksRequest\"\xc4\x01\n\x08LinkView\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0f\n\x07link_id\x18\x02 \x01(\x0c\x12\x18\n\x10\x61greement_digest\x18\x03 \x01(\x0c\x12\x19\n\x11\x61greement_version\x18\x04 \x01(\r\x12\x1c\n\x14\x61greement_expires_ms\x18\x05 \x01(\x04\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0b\n\x03why\x18\x07 \x01(\t\x12\x15\n\rlast_heads_ms\x18\x08 \x01(\x04\x12\x13\n\x0b\x64\x65velopment\x18\t \x01(\x08\"7\n\x11ListLinksResponse\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.broker.v1.LinkView2\xeb\x01\n\x11OperationsService\x12\x46\n\tGetStatus\x12\x1b.broker.v1.GetStatusRequest\x1a\x1c.broker.v1.GetStatusResponse\x12\x46\n\tListFlows\x12\x1b.broker.v1.ListFlowsRequest\x1a\x1c.broker.v1.ListFlowsResponse\x12\x46\n\tListLinks\x12\x1b.broker.v1.ListLinksRequest\x1a\x1c.broker.v1.ListLinksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=72
   _globals['_GETSTATUSREQUEST']._serialized_end=90
   _globals['_GETSTATUSRESPONSE']._serialized_start=93
-  _globals['_GETSTATUSRESPONSE']._serialized_end=428
-  _globals['_LOGVIEW']._serialized_start=430
-  _globals['_LOGVIEW']._serialized_end=498
-  _globals['_COUNTS']._serialized_start=501
-  _globals['_COUNTS']._serialized_end=639
-  _globals['_LISTFLOWSREQUEST']._serialized_start=641
-  _globals['_LISTFLOWSREQUEST']._serialized_end=659
-  _globals['_FLOWVIEW']._serialized_start=662
-  _globals['_FLOWVIEW']._serialized_end=860
-  _globals['_LISTFLOWSRESPONSE']._serialized_start=862
-  _globals['_LISTFLOWSRESPONSE']._serialized_end=917
-  _globals['_LISTLINKSREQUEST']._serialized_start=919
-  _globals['_LISTLINKSREQUEST']._serialized_end=937
-  _globals['_LINKVIEW']._serialized_start=940
-  _globals['_LINKVIEW']._serialized_end=1136
-  _globals['_LISTLINKSRESPONSE']._serialized_start=1138
-  _globals['_LISTLINKSRESPONSE']._serialized_end=1193
-  _globals['_OPERATIONSSERVICE']._serialized_start=1196
-  _globals['_OPERATIONSSERVICE']._serialized_end=1431
+  _globals['_GETSTATUSRESPONSE']._serialized_end=464
+  _globals['_LOGVIEW']._serialized_start=466
+  _globals['_LOGVIEW']._serialized_end=534
+  _globals['_COUNTS']._serialized_start=537
+  _globals['_COUNTS']._serialized_end=675
+  _globals['_LISTFLOWSREQUEST']._serialized_start=677
+  _globals['_LISTFLOWSREQUEST']._serialized_end=695
+  _globals['_FLOWVIEW']._serialized_start=698
+  _globals['_FLOWVIEW']._serialized_end=896
+  _globals['_LISTFLOWSRESPONSE']._serialized_start=898
+  _globals['_LISTFLOWSRESPONSE']._serialized_end=953
+  _globals['_LISTLINKSREQUEST']._serialized_start=955
+  _globals['_LISTLINKSREQUEST']._serialized_end=973
+  _globals['_LINKVIEW']._serialized_start=976
+  _globals['_LINKVIEW']._serialized_end=1172
+  _globals['_LISTLINKSRESPONSE']._serialized_start=1174
+  _globals['_LISTLINKSRESPONSE']._serialized_end=1229
+  _globals['_OPERATIONSSERVICE']._serialized_start=1232
+  _globals['_OPERATIONSSERVICE']._serialized_end=1467
 # @@protoc_insertion_point(module_scope)

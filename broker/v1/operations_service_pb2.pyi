@@ -53,6 +53,7 @@ class GetStatusResponse(_message.Message):
     RECEIPTS_VERIFIED_FIELD_NUMBER: _builtins.int
     POLICY_CACHE_HIT_RATE_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    ARRIVED_FIELD_NUMBER: _builtins.int
     party: _builtins.str
     version: _builtins.str
     started_ms: _builtins.int
@@ -73,6 +74,10 @@ class GetStatusResponse(_message.Message):
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Anything that needs an operator, as names of a closed list."""
 
+    @_builtins.property
+    def arrived(self) -> Global___Counts:
+        """Messages that came, by state; submitted is their sum, and refused those that this gateway refused."""
+
     def __init__(
         self,
         *,
@@ -91,10 +96,11 @@ class GetStatusResponse(_message.Message):
         receipts_verified: _builtins.int = ...,
         policy_cache_hit_rate: _builtins.float = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
+        arrived: Global___Counts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrived", b"arrived", "counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "counts", b"counts", "data_dir", b"data_dir", "ledger", b"ledger", "logs", b"logs", "messages_in", b"messages_in", "pack_digest", b"pack_digest", "party", b"party", "pid", b"pid", "policy_cache_hit_rate", b"policy_cache_hit_rate", "receipts_verified", b"receipts_verified", "started_ms", b"started_ms", "transport", b"transport", "uid", b"uid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "arrived", b"arrived", "counts", b"counts", "data_dir", b"data_dir", "ledger", b"ledger", "logs", b"logs", "messages_in", b"messages_in", "pack_digest", b"pack_digest", "party", b"party", "pid", b"pid", "policy_cache_hit_rate", b"policy_cache_hit_rate", "receipts_verified", b"receipts_verified", "started_ms", b"started_ms", "transport", b"transport", "uid", b"uid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
