@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from broker import answers, control, retention
@@ -73,6 +74,7 @@ class Relay:
         self._heads_wanted = False
         self._heard = time.monotonic()
         self._last_heads_ms = 0
+        self._putter = ThreadPoolExecutor(1, "transport")
         self._moved: dict[Stream, deque[tuple[float, int]]] = defaultdict(deque)
 
     async def run(self) -> None:
@@ -237,7 +239,8 @@ class Relay:
         pending = self.ledger.read(lambda tx: tx.streams.pending(stream, READ_AT_ONCE))
         if not pending:
             return False
-        await asyncio.to_thread(self.transport.put, stream, [envelope for _, envelope in pending])
+        envelopes = [envelope for _, envelope in pending]
+        await asyncio.get_running_loop().run_in_executor(self._putter, self.transport.put, stream, envelopes)
         now = self.clock()
 
         def change(tx: Transaction) -> None:

@@ -66,7 +66,9 @@ class Caller:
     def call(self, method: str, request: Message, answer: type[_M]) -> _M:
         """Call `Service/Method`. Raises ClientError."""
         behaviour = self._channel.unary_unary(
-            f"/broker.v1.{method}", request_serializer=type(request).SerializeToString, response_deserializer=answer.FromString
+            f"/broker.v1.{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
         )
         try:
             found: _M = behaviour(request, timeout=DEADLINE_S)

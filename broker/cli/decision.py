@@ -19,7 +19,9 @@ OFFICER = "us.officer"
 
 @app.command("list")
 def list_(
-    text: Annotated[str, typer.Option("--filter", help='effect = "forbid" AND rule = "R18" AND time > 2026-01-01')] = "",
+    text: Annotated[
+        str, typer.Option("--filter", help='effect = "forbid" AND rule = "R18" AND time > 2026-01-01')
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     caller: AsOption = OFFICER,
     home: HomeOption = HOME,
@@ -28,7 +30,9 @@ def list_(
     """Decisions, newest first."""
     with calling(home, caller) as officer:
         answer = officer.call(
-            "OversightService/ListDecisions", pb.ListDecisionsRequest(filter=text, page_size=limit), pb.ListDecisionsResponse
+            "OversightService/ListDecisions",
+            pb.ListDecisionsRequest(filter=text, page_size=limit),
+            pb.ListDecisionsResponse,
         )
     found = [view(decision) for decision in answer.decisions]
     if output is Output.json:
@@ -43,7 +47,9 @@ def list_(
 
 
 @app.command()
-def show(name: IdArgument, caller: AsOption = OFFICER, home: HomeOption = HOME, output: OutputOption = Output.table) -> None:
+def show(
+    name: IdArgument, caller: AsOption = OFFICER, home: HomeOption = HOME, output: OutputOption = Output.table
+) -> None:
     """One decision as it stands in the log."""
     with calling(home, caller) as officer:
         found = view(explained(officer, hex_id(name), "en").decision)
@@ -115,7 +121,13 @@ def explanation(answer: pb.ExplainDecisionResponse) -> dict[str, Any]:
         "law_as_of": words.instant(answer.decision.law_ms),
         "summary": answer.summary,
         "rules": [
-            {"id": rule.id, "effect": rule.effect, "cites": [_cite(cite) for cite in rule.cites], "says": rule.says}
+            {
+                "id": rule.id.partition(".")[0],
+                "policy": rule.id,
+                "effect": rule.effect,
+                "cites": [_cite(cite) for cite in rule.cites],
+                "says": rule.says,
+            }
             for rule in answer.rules
         ],
         "withheld": [

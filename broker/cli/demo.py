@@ -27,7 +27,9 @@ COUNTED: Final = ("submitted", "acknowledged", "refused", "rejected", "expired",
 
 
 def demo(
-    check: Annotated[bool, typer.Option("--check", help="Headless: exit 1 unless every outcome is as expected.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Headless: exit 1 unless every outcome is as expected.")
+    ] = False,
     file: Annotated[Path | None, typer.Option("--input", help="A passenger list of your own.")] = None,
     native: FormatOption = Format.paxlst,
     tolerant: TolerantOption = False,
@@ -148,7 +150,7 @@ def _case(story: Story) -> dict[str, Any]:
         "observed": story.observed,
         "ok": story.observed == story.planned.expected,
         "states": [{"state": s["state"], "at": s["at"], "receipt": s["receipt"]} for s in states],
-        "rules": [rule.id for rule in decision.rules] if decision else [],
+        "rules": list(decision.decision.rules) if decision else [],
         "cites": [{"id": cite, "verified": verified} for cite, verified in cites.items()],
         "withheld": [{"section": w.section, "category": w.category, "rule": w.rule} for w in story.withheld],
         "decision_ids": {"release": story.submitted.decision_id.hex(), "accept": accept},

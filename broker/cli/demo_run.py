@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,7 +53,9 @@ async def run(stage: Stage, planned: Sequence[Planned]) -> list[Story]:
         stories = await _submit(sender, planned)
         by_id = {story.submitted.message_id: story for story in stories}
         expected = sum(story.submitted.accepted for story in stories)
-        recalled = {s.submitted.message_id for s in stories if s.planned.expected == "recalled" and s.submitted.accepted}
+        recalled = {
+            s.submitted.message_id for s in stories if s.planned.expected == "recalled" and s.submitted.accepted
+        }
         await asyncio.wait_for(_deliver(sender, recipient, by_id, expected, recalled), FINAL_S)
         await _final(sender, by_id)
         await _at_recipient(recipient, stories)
@@ -113,7 +115,9 @@ async def _final(sender: Client, by_id: dict[bytes, Story]) -> None:
     """Wait until the sender's ledger has the last receipt of everything."""
     ends = time.monotonic() + FINAL_S
     for message_id, story in by_id.items():
-        wanted = {codes_pb2.STATE_RECALLED} if story.planned.expected == "recalled" and story.submitted.accepted else None
+        wanted = (
+            {codes_pb2.STATE_RECALLED} if story.planned.expected == "recalled" and story.submitted.accepted else None
+        )
         while True:
             story.sent = await sender.get(message_id)
             if story.sent.state in wanted if wanted else story.sent.state not in _OPEN:
@@ -131,26 +135,43 @@ async def _at_recipient(recipient: Client, stories: Sequence[Story]) -> None:
 
 
 def _explain(stage: Stage, stories: Sequence[Story]) -> None:
-    """The law behind each outcome, from the officers of both parties; equal decisions are asked for once."""
-    officers = {party: Caller(stage.callers[f"{party}.officer"]) for party in ("us", "mx")}
-    known: dict[tuple[str, bytes], oversight.ExplainDecisionResponse] = {}
+    """The law behind each outcome, from the officers of both parties; decisions that came out alike are asked for once."""
+    ours = _Officer(stage, "us")
+    theirs = _Officer(stage, "mx")
     try:
         for story in stories:
-            story.release_decision = _explained(officers["us"], "us", story.submitted.decision_id, known)
+            story.release_decision = ours.explained(story.submitted.decision_id)
             story.withheld = list(story.release_decision.withheld)
             if story.received and story.received.decision_id:
-                story.withheld += _explained(officers["mx"], "mx", story.received.decision_id, known).withheld
+                story.withheld += theirs.explained(story.received.decision_id).withheld
     finally:
-        for officer in officers.values():
-            officer.close()
+        ours.caller.close()
+        theirs.caller.close()
 
 
-def _explained(
-    officer: Caller, party: str, decision_id: bytes, known: dict[tuple[str, bytes], oversight.ExplainDecisionResponse]
-) -> oversight.ExplainDecisionResponse:
-    key = (party, decision_id)
-    if key not in known:
-        known[key] = explained(officer, decision_id, "en")
-    return known[key]
+class _Officer:
+    """A compliance officer who reads the decisions of one party."""
 
+    def __init__(self, stage: Stage, party: str) -> None:
+        self.caller = Caller(stage.callers[f"{party}.officer"])
+        self._alike: dict[bytes, bytes] = {}
+        self._known: dict[bytes, oversight.ExplainDecisionResponse] = {}
+        for decision in self._all():
+            outcome = oversight.DecisionView(rules=decision.rules, withheld=decision.withheld, purpose=decision.purpose)
+            self._alike[decision.decision_id] = outcome.SerializeToString()
 
+    def _all(self) -> Iterator[oversight.DecisionView]:
+        token = ""
+        while True:
+            request = oversight.ListDecisionsRequest(page_size=1000, page_token=token)
+            page = self.caller.call("OversightService/ListDecisions", request, oversight.ListDecisionsResponse)
+            yield from page.decisions
+            token = page.next_page_token
+            if not token:
+                return
+
+    def explained(self, decision_id: bytes) -> oversight.ExplainDecisionResponse:
+        alike = self._alike[decision_id]
+        if alike not in self._known:
+            self._known[alike] = explained(self.caller, decision_id, "en")
+        return self._known[alike]

@@ -30,10 +30,20 @@ def init(
     made = development.create(home, ports={"us": us_port, "mx": mx_port})
     configs = {party: str(path) for party, path in made.configs.items()}
     if output is Output.json:
-        emit_json({"schema": "puente.init/1", "ok": True, "home": str(home), "configs": configs, "callers": sorted(made.callers)})
+        emit_json(
+            {
+                "schema": "puente.init/1",
+                "ok": True,
+                "home": str(home),
+                "configs": configs,
+                "callers": sorted(made.callers),
+            }
+        )
         return
     emit_table("A development link", ("what", "where"), [
         *((f"gateway {party}", path) for party, path in configs.items()),
         *((f"caller {name}", str(path)) for name, path in made.callers.items()),
     ])  # fmt: skip
-    typer.echo(f"Next: puente serve --config {configs['us']}   and in another shell   puente serve --config {configs['mx']}")
+    typer.echo(
+        f"Next: puente serve --config {configs['us']}   and in another shell   puente serve --config {configs['mx']}"
+    )

@@ -77,7 +77,9 @@ def hex_id(text: str) -> bytes:
     except ValueError:
         found = b""
     if len(found) not in {16, 32}:
-        fail("the id is not one", "ids are 32 or 64 hexadecimal digits", "copy it from `puente message list`", Exit.USAGE)
+        fail(
+            "the id is not one", "ids are 32 or 64 hexadecimal digits", "copy it from `puente message list`", Exit.USAGE
+        )
     return found
 
 

@@ -18,7 +18,9 @@ SCHEMA = "puente.receive/1"
 def receive(
     agency: Annotated[str, typer.Option("--as", help="The agency that receives, such as mx.inm.")],
     native: Annotated[Output, typer.Option("--format", "--output", help="json: one object a line.")] = Output.table,
-    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge, signed; recalled records are answered destroyed.")] = False,
+    ack: Annotated[
+        bool, typer.Option("--ack", help="Acknowledge, signed; recalled records are answered destroyed.")
+    ] = False,
     home: HomeOption = HOME,
 ) -> None:
     """Show what waits, each record proved by its origin agency's signature; without --ack it stays waiting."""

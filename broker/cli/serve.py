@@ -41,7 +41,14 @@ def serve(
 
 def _ready(party: str, port: int) -> None:
     """Tell whoever started us that the port answers."""
-    line = {"schema": "puente.serve/1", "ok": True, "party": party, "port": port, "pid": os.getpid(), "uid": os.getuid()}
+    line = {
+        "schema": "puente.serve/1",
+        "ok": True,
+        "party": party,
+        "port": port,
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+    }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

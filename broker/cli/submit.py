@@ -45,7 +45,9 @@ def submit(
     bases = sorted({word.strip() for item in basis for word in item.split(",") if word.strip()})
     with explained():
         results = asyncio.run(
-            _submit(own, decoded, told, to=to, purpose=purpose_number(purpose), basis=bases, validate_only=validate_only)
+            _submit(
+                own, decoded, told, to=to, purpose=purpose_number(purpose), basis=bases, validate_only=validate_only
+            )
         )
     _print(decoded, results, output)
     _leave(results)
@@ -74,7 +76,12 @@ def read_facts(path: Path, keys: Sequence[str]) -> dict[str, Facts]:
         value = json.loads(path.read_text(encoding="utf-8"))
         found = {key: ParseDict(_long_names(facts), Facts()) for key, facts in value.items()}
     except (OSError, ValueError, AttributeError, ParseError):
-        fail("the facts cannot be read", "the file is not {key: facts}, as docs/integrating.md shows", "correct it", Exit.USAGE)
+        fail(
+            "the facts cannot be read",
+            "the file is not {key: facts}, as docs/integrating.md shows",
+            "correct it",
+            Exit.USAGE,
+        )
     if not set(found) <= set(keys):
         fail("facts for nobody", "a key of the facts names no record of the file", "correct the keys", Exit.USAGE)
     return found
@@ -113,7 +120,10 @@ def _print(decoded: Decoded, results: Sequence[Submitted], output: Output) -> No
     if output is Output.json:
         emit_json({"schema": SCHEMA, "ok": all(result.accepted for result in results), "items": items})
         return
-    rows = [(str(i["key"]), str(i["result"]), i["reason"] or "", i["message_id"] or "", i["decision_id"] or "") for i in items]
+    rows = [
+        (str(i["key"]), str(i["result"]), i["reason"] or "", i["message_id"] or "", i["decision_id"] or "")
+        for i in items
+    ]
     emit_table("submitted", ("key", "result", "reason", "message", "decision"), rows)
 
 

@@ -38,7 +38,7 @@ class DenyList:
         try:
             stat = self._path.stat()
             if (stat.st_mtime_ns, stat.st_size) != self._stamp:
-                lines = self._path.read_text(encoding="ascii")[:DENY_MAX_BYTES].splitlines()
+                lines = self._path.read_text(encoding="utf-8")[:DENY_MAX_BYTES].splitlines()
                 self._denied = frozenset(line.split("#")[0].strip().lower() for line in lines) - {""}
                 self._stamp = (stat.st_mtime_ns, stat.st_size)
         except (OSError, UnicodeDecodeError):

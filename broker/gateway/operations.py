@@ -17,7 +17,7 @@ from broker.v1 import operations_service_pb2 as pb
 
 HELD_AFTER_MS = 600_000
 LEAVES_AT_ONCE = 4096
-DISTRIBUTION = "puente-broker"
+VERSION = metadata.version("puente-broker")
 
 
 class OperationsService:
@@ -42,7 +42,7 @@ class OperationsService:
         asked = cache.hits + cache.misses
         return pb.GetStatusResponse(
             party=gateway.link.party,
-            version=metadata.version(DISTRIBUTION),
+            version=VERSION,
             started_ms=gateway.started_ms,
             transport=gateway.transport.name,
             ledger=gateway.ledger.name,
