@@ -79,6 +79,14 @@ class KeyChanges:
         """Destroy a message's content key."""
         self.shredded.append(key_id)
 
+    def mark(self) -> tuple[int, int]:
+        """Where a change begins."""
+        return len(self.added), len(self.shredded)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """A change was rolled back: its keys are neither kept nor destroyed."""
+        del self.added[mark[0] :], self.shredded[mark[1] :]
+
     def clear(self) -> None:
         """Begin the next transaction."""
         self.added, self.shredded = [], []

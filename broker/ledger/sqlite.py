@@ -138,6 +138,7 @@ class SqliteLedger:
 
     def _apply(self, change: Callable[[Transaction], Any]) -> tuple[Any, BaseException | None]:
         self._writer.execute("SAVEPOINT change")
+        keys = self._transaction.keys.mark()
         try:
             outcome = change(self._transaction)
         except (apsw.FullError, apsw.IOError):
@@ -145,6 +146,7 @@ class SqliteLedger:
         except Exception as error:  # noqa: BLE001  handed to the caller
             self._writer.execute("ROLLBACK TO change")
             self._writer.execute("RELEASE change")
+            self._transaction.keys.back_to(keys)
             return None, error
         self._writer.execute("RELEASE change")
         return outcome, None
@@ -181,6 +183,7 @@ def connect(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
         connection.execute("PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768;")
+        connection.execute("PRAGMA recursive_triggers = ON;")  # or REPLACE would delete entries of the log silently
     return connection
 
 
