@@ -1,23 +1,25 @@
 """Both gateways in one process: a memory transport, a clock that tests own, real crypto, real ledgers."""
 
-import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import SimpleNamespace
 
 import policy
-from broker import agreement, app, development, keys
+from broker import agreement, answers, app, control, development, keys, receipts
 from broker.canonical import encode
+from broker.gateway.exchange import ExchangeService
 from broker.ledger.keystore import KeyStore
+from broker.ledger.mailbox import Offer
 from broker.ledger.sqlite import SqliteLedger
-from broker.message import SignedBatch, Submission
+from broker.message import Log, Reason, SignedBatch, State, Stream, Submission
 from broker.origin import OriginTree, batch_statement, facts_commit, origin_leaf
 from broker.outbound import Result
 from broker.sections import family, leaves, record_root, salt_block, split
 from broker.transport.memory import MemoryTransport
 from broker.v1 import codes_pb2, envelope_pb2, facts_pb2, passenger_pb2
+from broker.v1 import exchange_service_pb2 as pb
 
 BASIS = ("us.usc.49.44909",)
 
@@ -51,6 +53,21 @@ def person(n: int = 1, **changes: object) -> passenger_pb2.Passenger:
     return record
 
 
+class FaultyTransport(MemoryTransport):
+    """`fault` sees every put: (stream, envelopes) to the envelopes that really go in; None: all do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fault: Callable[[Stream, list[bytes]], list[bytes]] | None = None
+
+    def put(self, stream: Stream, envelopes: Sequence[bytes]) -> None:
+        through = list(envelopes) if self.fault is None else self.fault(stream, list(envelopes))
+        super().put(stream, through)
+
+    def all(self, stream: Stream) -> list[bytes]:
+        return [arrival.data for arrival in self.get(stream, 0, 1_000_000)]
+
+
 class Simulator:
     """`us` and `mx`, each a gateway without its edge."""
 
@@ -58,7 +75,7 @@ class Simulator:
         self.clock = FakeClock()
         made = development.create(folder, ports={"us": 1, "mx": 2})
         self.folder = folder
-        self.transport = MemoryTransport()
+        self.transport = FaultyTransport()
         self.agreement_bytes = (folder / "us" / "agreement.bin").read_bytes()
         self.agreement = agreement.load(self.agreement_bytes)
         self.callers = made.callers
@@ -106,7 +123,9 @@ class Simulator:
                 expires_ms=self.clock() + 86_400_000, origin_kid=kid,
             )  # fmt: skip
             for name, value in fields.items():
-                setattr(statement, name, value) if not isinstance(value, list) else getattr(statement, name).extend(value)
+                setattr(statement, name, value) if not isinstance(value, list) else getattr(statement, name).extend(
+                    value
+                )
             made.append((encode(statement), data, seed, facts_bytes, salt))
         root, places = OriginTree.build([origin_leaf(m[0]) for m in made])
         statement = batch_statement(kid, self.clock(), root)
@@ -127,6 +146,95 @@ class Simulator:
                 while await gateway.relay.seal_waiting():
                     pass
                 await gateway.relay.read_waiting()
+
+    def gateway(self, of: str) -> app.Gateway:
+        """The gateway of a party or of one of its agencies."""
+        return self.us if of.startswith("us") else self.mx
+
+    async def turn(self, party: str) -> None:
+        """One gateway seals and reads what it can; the other does nothing."""
+        relay = self.gateway(party).relay
+        if not relay._fences:
+            await relay.claim()
+        while await relay.seal_waiting():
+            pass
+        await relay.read_waiting()
+
+    async def pass_time(self, ms: int) -> None:
+        """Time passes for both, and what it obliges is done."""
+        self.clock.now += ms
+        for gateway in (self.us, self.mx):
+            while await gateway.relay.sweep():
+                pass
+
+    async def offers(self, agency: str, *, holder: str = "stream", limit: int = 256) -> list[Offer]:
+        """What an open Receive stream of this agency would be given now."""
+        now = self.clock()
+        ledger = self.gateway(agency).ledger
+        return await ledger.commit(lambda tx: tx.mailbox.lease(agency, holder, now, now + 60_000, limit))
+
+    async def answer(
+        self,
+        agency: str,
+        release: bytes,
+        state: State = State.ACKNOWLEDGED,
+        reason: Reason = Reason.NONE,
+        *,
+        holder: str = "stream",
+        signed: envelope_pb2.AgencyReceipt | None = None,
+    ) -> str:
+        """The word that the agency's answer gets."""
+        gateway, now = self.gateway(agency), self.clock()
+        said = [answers.AgencyAnswer(release, state, reason, signed)]
+        return (await gateway.ledger.commit(lambda tx: answers.answer(tx, gateway.link, agency, holder, said, now)))[0]
+
+    def agency_receipt(
+        self, agency: str, release: bytes, state: State, reason: Reason = Reason.NONE
+    ) -> envelope_pb2.AgencyReceipt:
+        key = self.key(agency, "receipt.json")
+        kid = keys.kid(keys.SUITE, codes_pb2.KEY_USE_RECEIPT, key.public)
+        signature = receipts.sign_agency(key, release, int(state), int(reason), self.clock())
+        return envelope_pb2.AgencyReceipt(kid=kid, time_ms=self.clock(), signature=signature)
+
+    async def recall(self, agency: str, message_id: bytes, reason: Reason = Reason.AGENCY) -> pb.MessageView:
+        service = ExchangeService(self.gateway(agency))
+        request = pb.RecallRequest(message_id=message_id, reason=int(reason))
+        return (await service.recall(SimpleNamespace(id=agency), request)).message
+
+    def sent(self, message_id: bytes, agency: str = "us.cbp"):
+        """What the sending agency sees of its message."""
+        return self.gateway(agency).ledger.read(lambda tx: tx.outbox.get(agency, message_id))
+
+    def came(self, release: bytes, agency: str = "mx.inm"):
+        """What the receiving agency sees of it; None when it has not come."""
+        return self.gateway(agency).ledger.read(lambda tx: tx.mailbox.get(agency, release))
+
+    def states(self, party: str) -> tuple[dict[State, int], dict[State, int]]:
+        """(sent, received) messages of a party by state."""
+        return self.gateway(party).ledger.read(lambda tx: (tx.outbox.counts(), tx.mailbox.counts()))
+
+    def alarms(self, party: str) -> list[str]:
+        return self.gateway(party).ledger.read(lambda tx: tx.control.alarms())
+
+    def entries(self, party: str, log: Log) -> list[bytes]:
+        return self.gateway(party).ledger.read(lambda tx: [entry for _, _, entry in tx.journal.entries(log)])
+
+    def rows(self, party: str, query: str, *values: object) -> list[tuple]:
+        """Rows of a party's ledger, by SQL."""
+        ledger = self.gateway(party).ledger
+        with ledger._read_lock:
+            return ledger._reader.execute(query, values).fetchall()
+
+    def receipts_waiting(self, party: str) -> dict[bytes, tuple[State, Reason]]:
+        """Receipts that a party has not sealed yet: release to (state, reason), the last one each."""
+        rows = self.rows(party, "SELECT body FROM control_out WHERE kind = 1 AND seq IS NULL ORDER BY row")
+        found = [control.parse_receipt(row[0]) for row in rows]
+        return {r.release: (State(r.state), Reason(r.reason)) for r in found}
+
+    def reopen(self, party: str) -> None:
+        """The process ends and starts again on the same files."""
+        self.gateway(party).ledger.close()
+        setattr(self, party, self._gateway(party))
 
     def close(self) -> None:
         self.us.close()
