@@ -102,13 +102,15 @@ class Outbound:
                 continue
             request, decision = self._decide(checked, signed, now)  # 4
             outcomes.append(self._minimise(checked, batch, request, decision, now))  # 5
-        if validate_only:
-            return [_preview(outcome) for outcome in outcomes]
         outgoing = [outcome for outcome in outcomes if isinstance(outcome, Outgoing)]
+        if validate_only:
+            self._forget(outgoing)
+            return [_preview(outcome) for outcome in outcomes]
         if not outgoing:
             return [outcome for outcome in outcomes if isinstance(outcome, Result)]
         results = await self.ledger.commit(lambda tx: _commit(tx, batch, outgoing))  # 6: durable when it returns
         self.committed.set()
+        self._forget([message for message, result in zip(outgoing, results, strict=True) if result.reason])
         committed = iter(results)
         return [outcome if isinstance(outcome, Result) else next(committed) for outcome in outcomes]
 
@@ -274,6 +276,11 @@ class Outbound:
         if len(self.fresh) > FRESH_KEPT:
             self.fresh.popitem(last=False)
 
+    def _forget(self, messages: Sequence[Outgoing]) -> None:
+        """These were not committed, or before: the relay will not ask for them."""
+        for message in messages:
+            self.fresh.pop(message.release, None)
+
 
 class TooLarge(InvalidError):
     """Over a cap of the protocol."""
@@ -296,10 +303,8 @@ def _commit(tx: Transaction, batch: SignedBatch, group: Sequence[Outgoing]) -> l
             results.append(Result(message.message_id, "invalid", error.reason))
             continue
         if first is not None:
-            refused = first.state is State.REFUSED and first.reason == first.reason.POLICY
-            results.append(
-                Result(message.message_id, "refused" if refused else "accepted", "DUPLICATE", first.decision)
-            )
+            outcome = "refused" if first.refused else "accepted"
+            results.append(Result(message.message_id, outcome, "DUPLICATE", first.decision))
             continue
         batch_row = batch_row or tx.outbox.batch(batch)
         tx.keys.add(message.keys)

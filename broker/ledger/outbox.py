@@ -30,10 +30,9 @@ class Unsealed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The first result of a message id."""
+    """The first result of a message id: what our own gateway decided, whatever came of it later."""
 
-    state: State
-    reason: Reason
+    refused: bool
     decision: bytes
 
 
@@ -66,14 +65,14 @@ class Outbox:
     def first_result(self, message: Outgoing) -> Held | None:
         """The result that this submission already has; ConflictError when the id stands for another."""
         found = self._db.execute(
-            "SELECT statement_hash, state, reason, decision FROM outbound WHERE origin = ? AND message_id = ?",
+            "SELECT statement_hash, release IS NULL, decision FROM outbound WHERE origin = ? AND message_id = ?",
             (message.origin, message.message_id),
         ).fetchone()
         if found is None:
             return None
         if found[0] != message.statement_hash:
             raise ConflictError("the message id stands for another submission")
-        return Held(State(found[1]), Reason(found[2]), found[3])
+        return Held(bool(found[1]), found[2])
 
     def check_named(self, message: Outgoing) -> None:
         """Refuse a reference that names nothing released or received between these two agencies."""
