@@ -21,7 +21,7 @@ from broker.errors import FieldInvalid, InvalidError, LinkError, OriginError, Pu
 from broker.keys import CTX_ORIGIN
 from broker.ledger.sqlite import SqliteLedger, Transaction
 from broker.link import Link
-from broker.message import Accounting, Clock, DecisionRecord, Log, Outgoing, SignedBatch, State, Submission
+from broker.message import Accounting, Clock, DecisionRecord, Log, Outgoing, SignedBatch, Submission
 from broker.origin import BatchStatement, facts_commit, origin_leaf, origin_root, parse_batch_statement, parse_statement
 from broker.sealing import LIMITS, core_commit
 from broker.v1.codes_pb2 import KEY_USE_ATTEST, KEY_USE_ORIGIN
