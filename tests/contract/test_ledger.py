@@ -228,7 +228,7 @@ async def test_what_is_taken_is_forgotten_and_what_is_not_stays(ledger):
 async def test_the_same_submission_again_is_known_by_its_first_result(ledger):
     await ledger.commit(insert(outgoing()))
     held = ledger.read(lambda tx: tx.outbox.first_result(outgoing()))
-    assert (held.state, held.decision) == (State.ACCEPTED, b"\1" * 32)
+    assert (held.refused, held.decision) == (False, b"\1" * 32)
 
 
 async def test_another_statement_under_the_same_id_is_a_conflict(ledger):
