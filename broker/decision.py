@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+import time
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import policy
 from broker.canonical import H, leaf_hash, parse
 from broker.message import DecisionRecord, SealedKeys
 from broker.sections import FamilyInfo
+from broker.sections import family as find_family
 from broker.v1 import codes_pb2, facts_pb2
 from broker.v1.envelope_pb2 import OriginStatement
 from broker.v1.log_pb2 import ENTRY_KIND_DECISION, DecisionEntry
@@ -22,7 +24,7 @@ _OPEN = b"puente/v1/open\0"
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What one message is kept and opened with; every part is 32 random bytes of its own, the key id 16."""
+    """What one message is kept and opened with; 32 random bytes each. The key id (16) stays in this party."""
 
     key_id: bytes
     content_key: bytes
@@ -32,10 +34,11 @@ class Secrets:
     context_salt: bytes
 
     @staticmethod
-    def new() -> "Secrets":
-        """Fresh secrets, of the system's randomness."""
-        r = os.urandom(176)
-        return Secrets(r[:16], r[16:48], r[48:80], r[80:112], r[112:144], r[144:176])
+    def new(commit_salt: bytes = b"") -> "Secrets":
+        """Fresh secrets, of the system's randomness; the commit salt of a message that came is its sender's."""
+        r = os.urandom(168)
+        key_id = time.time_ns().to_bytes(8, "big") + r[160:]  # ascending: new keys stand together in the store
+        return Secrets(key_id, r[:32], r[32:64], commit_salt or r[64:96], r[96:128], r[128:160])
 
     @staticmethod
     def opened(vault: Vault, key_id: bytes, opening: bytes) -> "Secrets":
@@ -124,9 +127,66 @@ def kind_name(family: FamilyInfo, number: int) -> str:
     return value.name.removeprefix(prefix).lower() if value is not None and number else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What policy is asked, and the same as the bytes that the log commits to; both are shared by all who ask it."""
+
+    request: policy.Request
+    context: bytes
+
+
+@lru_cache(maxsize=4096)
+def question(
+    action: str,
+    principal: policy.Agency,
+    counterpart: policy.Agency,
+    family: str,
+    kind: str,
+    purpose: int,
+    legal_basis: tuple[str, ...],
+    assurance: str,
+    present: int,
+    facts: tuple[tuple[str, str | bool], ...],
+    caveats: tuple[int, ...],
+    notices: tuple[tuple[int, int], ...],
+    *,
+    supersedes: bool,
+    derived_from: bool,
+) -> Question:
+    """The question of one record; `present`: bit n-1 for each section that it has. Codes are protocol numbers."""
+    request = policy.Request(
+        action=action,
+        principal=principal,
+        counterpart=counterpart,
+        family=family,
+        kind=kind,
+        purpose=purpose_name(purpose),
+        legal_basis=tuple(sorted(legal_basis)),
+        assurance=assurance,
+        sections=sections_of(find_family(family), present),
+        facts=facts,
+        caveats=tuple(sorted(caveat_name(code) for code in caveats)),
+        notices=tuple((slot, notice_name(code)) for slot, code in notices),
+        supersedes=supersedes,
+        derived_from=derived_from,
+    )
+    fields = {name: getattr(request, name) for name in _ASKED}
+    return Question(request, json.dumps(fields, default=_plain, separators=(",", ":")).encode())
+
+
+_ASKED = (
+    "action", "principal", "counterpart", "family", "kind", "purpose", "legal_basis", "assurance", "sections", "facts",
+    "caveats", "notices", "supersedes", "derived_from", "onward_consent",
+)  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset) else asdict(value)
+
+
 def record(
     statement: OriginStatement,
-    request: policy.Request,
+    asked: Question,
     decision: policy.Decision,
     secrets: Secrets,
     vault: Vault,
@@ -134,57 +194,65 @@ def record(
     time_ms: int,
 ) -> DecisionRecord:
     """The entry of a decision, committed to message and context, and the index row that officers search."""
-    context = context_json(replace(request, law_ms=0))
-    message_open = H(_OPEN, secrets.message_salt, statement.message_id, origin_leaf)
-    entry = DecisionEntry(
+    outcome = _outcome(decision.permit, decision.rules, decision.withheld, decision.obligations, decision.failed)
+    head = DecisionEntry(
         kind=ENTRY_KIND_DECISION,
         time_ms=time_ms,
         blind=os.urandom(32),
-        action=request.action,
-        message_open=message_open,
-        context_open=H(_OPEN, secrets.context_salt, context),
+        action=asked.request.action,
+        message_open=H(_OPEN, secrets.message_salt, statement.message_id, origin_leaf),
+        context_open=H(_OPEN, secrets.context_salt, asked.context),
         pack_digest=decision.pack_digest,
         law_ms=decision.law_ms,
-        permit=decision.permit,
-        rules=decision.rules,
-        withheld=[w.slot for w in decision.withheld],
-        obligations=_obligations(decision.obligations),
-        failed=decision.failed,
-    ).SerializeToString(deterministic=True)
+    )
+    entry = head.SerializeToString(deterministic=True) + outcome.tail
     return DecisionRecord(
         leaf=leaf_hash(entry),
         entry=entry,
         time_ms=time_ms,
-        action=request.action,
+        action=asked.request.action,
         permit=decision.permit,
-        family=request.family,
-        kind=request.kind,
+        family=asked.request.family,
+        kind=asked.request.kind,
         origin=statement.origin_agency,
         recipient=statement.recipient_agency,
         purpose=statement.purpose,
-        rules=_spaced(decision.rules),
-        withheld=_spaced(tuple(w.section for w in decision.withheld)),
-        obligations=" ".join(_obligations(decision.obligations)),
+        rules=outcome.rules,
+        withheld=outcome.withheld,
+        obligations=outcome.obligations,
         pack_digest=decision.pack_digest,
         law_ms=decision.law_ms,
-        context=vault.seal(secrets.opening_key, context, secrets.key_id),
+        context=vault.seal(secrets.opening_key, asked.context, secrets.key_id),
     )
 
 
-@lru_cache(maxsize=1024)
-def _obligations(obligations: tuple[policy.Obligation, ...]) -> tuple[str, ...]:
-    return tuple(f"{o.kind}:{o.value}" if o.value else o.kind for o in obligations)
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What repeats from decision to decision: the entry's fields from `permit` on, and the index's words."""
 
-
-@lru_cache(maxsize=1024)
-def _spaced(words: tuple[str, ...]) -> str:
-    return f" {' '.join(words)} " if words else ""
+    tail: bytes
+    rules: str
+    withheld: str
+    obligations: str
 
 
 @lru_cache(maxsize=4096)
-def context_json(request: policy.Request) -> bytes:
-    """Everything that a decision looked at, but its instant; from it any decision is replayed."""
-    return json.dumps(asdict(request), default=sorted, separators=(",", ":")).encode()
+def _outcome(
+    permit: bool,
+    rules: tuple[str, ...],
+    withheld: tuple[policy.Withheld, ...],
+    obligations: tuple[policy.Obligation, ...],
+    failed: bool,
+) -> _Outcome:
+    words = [f"{o.kind}:{o.value}" if o.value else o.kind for o in obligations]
+    tail = DecisionEntry(
+        permit=permit, rules=rules, withheld=[w.slot for w in withheld], obligations=words, failed=failed
+    ).SerializeToString(deterministic=True)
+    return _Outcome(tail, _spaced(rules), _spaced(tuple(w.section for w in withheld)), " ".join(words))
+
+
+def _spaced(words: tuple[str, ...]) -> str:
+    return f" {' '.join(words)} " if words else ""
 
 
 def request_of(context: bytes, law_ms: int) -> policy.Request:

@@ -45,7 +45,7 @@ from broker.v1.codes_pb2 import (
 from broker.v1.envelope_pb2 import Content, Header, Message
 from broker.v1.log_pb2 import ENTRY_KIND_ARRIVAL
 from broker.vault import Vault
-from broker.wire import slots_bytes
+from broker.wire import slots_bytes, slots_of
 
 MINUTE_MS: Final = 60_000
 AHEAD_MS: Final = 5 * MINUTE_MS
@@ -328,30 +328,31 @@ class Inbound:
         agreement = self.link.agreement
         family = sections.family(statement.family)
         caveats = sorted({*statement.caveats, *core.gateway_caveats})
-        request = policy.Request(
-            action="accept",
-            principal=ruling.agency(agreement.agencies[statement.recipient_agency]),
-            counterpart=ruling.agency(agreement.agencies[statement.origin_agency]),
-            family=family.id,
-            kind=kind,
-            purpose=ruling.purpose_name(statement.purpose),
-            legal_basis=tuple(sorted(statement.legal_basis)),
-            assurance=assurance,
-            sections=ruling.sections_of(family, shown),
-            caveats=tuple(sorted(ruling.caveat_name(c) for c in caveats)),
-            notices=tuple((n.slot, ruling.notice_name(n.code)) for n in core.notices),
+        asked = ruling.question(
+            "accept",
+            ruling.agency(agreement.agencies[statement.recipient_agency]),
+            ruling.agency(agreement.agencies[statement.origin_agency]),
+            family.id,
+            kind,
+            statement.purpose,
+            tuple(statement.legal_basis),
+            assurance,
+            shown,
+            (),
+            tuple(caveats),
+            tuple((n.slot, n.code) for n in core.notices),
             supersedes=bool(statement.supersedes),
             derived_from=bool(statement.derived_from),
-            law_ms=now,
         )
-        decision = obligations.within_reach(self.engine.decide(request))
-        secrets = replace(ruling.Secrets.new(), commit_salt=message.commit_salt)
-        logged = ruling.record(statement, request, decision, secrets, self.vault, parts.entry.origin_leaf, now)
+        decision = obligations.within_reach(self.engine.decide(asked.request, now))
+        secrets = ruling.Secrets.new(message.commit_salt)
+        logged = ruling.record(statement, asked, decision, secrets, self.vault, parts.entry.origin_leaf, now)
         keys = secrets.sealed(self.vault, content=decision.permit)
         if not decision.permit:
             refused = _incoming(parts, kind, State.REFUSED, Reason.POLICY, now, batch)
             return replace(refused, decision=logged, keys=keys)
-        ours = obligations.destroy_by(decision.obligations, now)
+        duties = obligations.duties(decision.obligations)
+        ours = duties.destroy_by(now)
         return replace(
             _incoming(parts, kind, State.RECEIVED, Reason.NONE, now, batch),
             decision=logged,
@@ -362,7 +363,7 @@ class Inbound:
                 secrets.content_key, _shown_slots(message, shown, decision, family.slots), secrets.key_id
             ),
             destroy_by_ms=min((t for t in (core.destroy_by_ms, ours) if t), default=0),
-            caveats=tuple(obligations.added_caveats(decision.obligations, caveats)),
+            caveats=tuple(duties.added(caveats)),
             withheld=tuple(
                 (w.slot, ruling.notice_number(w.notice or "NOT_FOR_THIS_PURPOSE")) for w in decision.withheld
             ),
@@ -481,8 +482,8 @@ def _incoming(
 def _shown_slots(message: Message, shown: int, decision: policy.Decision, count: int) -> bytes:
     """The slots as our agency gets them: what our own law withholds is closed to its leaf."""
     ours = shown & ~sum(1 << (w.slot - 1) for w in decision.withheld)
-    slots = message.slots
-    leaves, _, _ = sections.open_slots(slots, count) if ours != shown else ([slot.leaf for slot in slots], b"", 0)
-    return slots_bytes(
-        [slot.section for slot in slots], leaves, b"".join(slot.salt or bytes(32) for slot in slots), ours
-    )
+    if ours == shown:
+        return slots_of(message)
+    leaves, _, _ = sections.open_slots(message.slots, count)
+    salts = b"".join(slot.salt or bytes(32) for slot in message.slots)
+    return slots_bytes([slot.section for slot in message.slots], leaves, salts, ours)

@@ -1,8 +1,9 @@
 """What a decision obliges, carried out: caveats, notices, retention, accounting. What we cannot do, we do not permit."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import policy
@@ -15,17 +16,53 @@ SUPPORTED = frozenset({"caveat", "retain", "account", "notice"})
 _DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)D)?")
 
 
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """The obligations of a decision as a gateway carries them out. `retain_ms` 0: no rule sets an end."""
+
+    caveats: frozenset[int]
+    retain_ms: int
+    account: bool
+    notices: frozenset[tuple[int, int]]
+    """(slot, code), whether or not the record has the section."""
+
+    def added(self, stated: Sequence[int]) -> list[int]:
+        """Codes of the caveats that rules add to those that stand already, ascending."""
+        return sorted(self.caveats.difference(stated))
+
+    def destroy_by(self, now_ms: int) -> int:
+        """When content must be gone (ms); 0: nothing says so."""
+        return now_ms + self.retain_ms if self.retain_ms else 0
+
+
+@lru_cache(maxsize=4096)
+def duties(obligations: tuple[policy.Obligation, ...]) -> Duties:
+    """What a decision's obligations come to; the shortest retention wins."""
+    retain = [duration_ms(o.value) for o in obligations if o.kind == "retain"]
+    return Duties(
+        caveats=frozenset(ruling.caveat_number(o.value) for o in obligations if o.kind == "caveat"),
+        retain_ms=min(retain, default=0),
+        account=any(o.kind == "account" for o in obligations),
+        notices=frozenset(_notice(o.value) for o in obligations if o.kind == "notice"),
+    )
+
+
+def _notice(value: str) -> tuple[int, int]:
+    slot, _, code = value.partition(":")
+    return int(slot), ruling.notice_number(code)
+
+
 def within_reach(decision: policy.Decision) -> policy.Decision:
     """The decision, refused when it obliges something that this gateway cannot carry out."""
-    if all(o.kind in SUPPORTED for o in decision.obligations):
+    if SUPPORTED.issuperset(o.kind for o in decision.obligations):
         return decision
     return replace(decision, permit=False, failed=True, withheld=(), obligations=())
 
 
-def destroy_by(obligations: Iterable[policy.Obligation], now_ms: int) -> int:
-    """When content must be gone (ms): the shortest retention; 0 when no rule sets one."""
-    ends = [now_ms + duration_ms(o.value) for o in obligations if o.kind == "retain"]
-    return min(ends, default=0)
+def notices(decision: policy.Decision) -> list[tuple[int, int]]:
+    """(slot, code) that travel, ascending."""
+    given = {(w.slot, ruling.notice_number(w.notice)) for w in decision.withheld if w.notice}
+    return sorted(given | duties(decision.obligations).notices)
 
 
 def duration_ms(text: str) -> int:
@@ -35,27 +72,6 @@ def duration_ms(text: str) -> int:
         raise ValueError("not a duration of years, months or days")
     years, months, days = (int(group or 0) for group in match.groups())
     return (365 * years + (365 * months) // 12 + days) * DAY_MS
-
-
-def added_caveats(obligations: Iterable[policy.Obligation], stated: Sequence[int]) -> list[int]:
-    """Codes of the caveats that rules add to those the agency stated, ascending."""
-    wanted = {ruling.caveat_number(o.value) for o in obligations if o.kind == "caveat"}
-    return sorted(wanted - set(stated))
-
-
-def notices(decision: policy.Decision) -> list[tuple[int, int]]:
-    """(slot, code) that travel, whether or not the record has the section."""
-    found = {(w.slot, ruling.notice_number(w.notice)) for w in decision.withheld if w.notice}
-    for obligation in decision.obligations:
-        if obligation.kind == "notice":
-            slot, _, code = obligation.value.partition(":")
-            found.add((int(slot), ruling.notice_number(code)))
-    return sorted(found)
-
-
-def accounts(obligations: Iterable[policy.Obligation]) -> bool:
-    """Whether the disclosure must be accounted for."""
-    return any(o.kind == "account" for o in obligations)
 
 
 def accounting_until(now_ms: int) -> int:

@@ -100,8 +100,8 @@ class Outbound:
             except InvalidError as error:
                 outcomes.append(_invalid(item, error))
                 continue
-            request, decision = self._decide(checked, signed, now)  # 4
-            outcomes.append(self._minimise(checked, batch, request, decision, now))  # 5
+            asked, decision = self._decide(checked, signed, now)  # 4
+            outcomes.append(self._minimise(checked, batch, asked, decision, now))  # 5
         outgoing = [outcome for outcome in outcomes if isinstance(outcome, Outgoing)]
         if validate_only:
             self._forget(outgoing)
@@ -176,46 +176,47 @@ class Outbound:
             raise OriginError("the statement has expired")
         return sections.family(statement.family)
 
-    def _decide(self, checked: _Checked, signed: BatchStatement, now: int) -> tuple[policy.Request, policy.Decision]:
+    def _decide(self, checked: _Checked, signed: BatchStatement, now: int) -> tuple[ruling.Question, policy.Decision]:
         """Ask our own pack; whatever goes wrong there is a forbid."""
         statement, agreement = checked.statement, self.link.agreement
         own_key = agreement.keys[signed.signer_kid].use == KEY_USE_ORIGIN
-        request = policy.Request(
-            action="release",
-            principal=ruling.agency(agreement.agencies[statement.origin_agency]),
-            counterpart=ruling.agency(agreement.agencies[statement.recipient_agency]),
-            family=statement.family,
-            kind=checked.kind,
-            purpose=ruling.purpose_name(statement.purpose),
-            legal_basis=tuple(sorted(statement.legal_basis)),
-            assurance="agency_signed" if own_key else "gateway_attested",
-            sections=ruling.sections_of(checked.family, checked.present),
-            facts=checked.facts,
-            caveats=tuple(sorted(ruling.caveat_name(c) for c in statement.caveats)),
+        asked = ruling.question(
+            "release",
+            ruling.agency(agreement.agencies[statement.origin_agency]),
+            ruling.agency(agreement.agencies[statement.recipient_agency]),
+            statement.family,
+            checked.kind,
+            statement.purpose,
+            tuple(statement.legal_basis),
+            "agency_signed" if own_key else "gateway_attested",
+            checked.present,
+            checked.facts,
+            tuple(statement.caveats),
+            (),
             supersedes=bool(statement.supersedes),
             derived_from=bool(statement.derived_from),
-            law_ms=now,
         )
-        return request, obligations.within_reach(self.engine.decide(request))
+        return asked, obligations.within_reach(self.engine.decide(asked.request, now))
 
     def _minimise(
-        self, checked: _Checked, batch: SignedBatch, request: policy.Request, decision: policy.Decision, now: int
+        self, checked: _Checked, batch: SignedBatch, asked: ruling.Question, decision: policy.Decision, now: int
     ) -> Outgoing:
         """Build what may leave: withheld sections stand as leaves, obligations travel with the rest."""
         statement = checked.statement
         secrets = ruling.Secrets.new()
-        logged = ruling.record(statement, request, decision, secrets, self.vault, checked.leaf, now)
+        logged = ruling.record(statement, asked, decision, secrets, self.vault, checked.leaf, now)
         if not decision.permit:
             return self._outgoing(checked, logged, secrets, now)
         shown = checked.present & ~sum(1 << (w.slot - 1) for w in decision.withheld)
-        destroy_by = obligations.destroy_by(decision.obligations, now)
+        duties = obligations.duties(decision.obligations)
+        destroy_by = duties.destroy_by(now)
         core = Core(
             statement=checked.submission.statement,
             batch=H(batch.statement),
             place=checked.submission.place,
             siblings=checked.submission.siblings,
             shown=shown,
-            gateway_caveats=obligations.added_caveats(decision.obligations, statement.caveats),
+            gateway_caveats=duties.added(statement.caveats),
             destroy_by_ms=destroy_by,
             notices=[Notice(slot=slot, code=code) for slot, code in obligations.notices(decision)],  # type: ignore[arg-type]
         ).SerializeToString(deterministic=True)
@@ -265,7 +266,7 @@ class Outbound:
 
     def _account(self, checked: _Checked, decision: policy.Decision, now: int) -> Accounting | None:
         """The disclosure's accounting, by a keyed hash of its subject, when a rule obliges it."""
-        if not obligations.accounts(decision.obligations):
+        if not obligations.duties(decision.obligations).account:
             return None
         subject = hmac.new(self.subject_key, obligations.subject_of(checked.record), hashlib.sha256).digest()
         keep = obligations.accounting_until(now)

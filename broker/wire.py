@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from broker.message import StoredMessage, Submission
 from broker.v1 import exchange_service_pb2 as exchange
+from broker.v1.envelope_pb2 import Message
 
 _SALT, _SECTION, _LEAF = b"\x0a\x20", b"\x12", b"\x1a\x20"
 _SLOT = b"\x22"
@@ -37,6 +38,12 @@ def slots_bytes(sections: Sequence[bytes], leaves: Sequence[bytes], block: bytes
         else:
             parts += (_SLOT, b"\x22", _LEAF, leaves[n])
     return b"".join(parts)
+
+
+def slots_of(message: Message) -> bytes:
+    """The `slots` field of a canonical Message, as its bytes are: what stands behind the three fields before it."""
+    before = len(message_bytes(message.release_entry, message.core, message.commit_salt, b""))
+    return message.SerializeToString(deterministic=True)[before:]
 
 
 def message_bytes(entry: bytes, core: bytes, commit_salt: bytes, slots: bytes) -> bytes:

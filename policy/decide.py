@@ -4,7 +4,7 @@ import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from threading import Lock
@@ -49,15 +49,18 @@ class PolicyEngine:
         self.pack_digest = sha256(b"puente/v1/packs\0" + b"".join(pack.digest for pack in packs)).digest()
         self._by_id = {rule.id: rule for rule in self.rules}
         self._capacity = capacity
-        self._cache: OrderedDict[tuple[object, ...], Decision] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, Request], Decision] = OrderedDict()
         self._laws: dict[int, _Law] = {}
         self._lock = Lock()
         self._hits = self._misses = 0
 
-    def decide(self, request: Request) -> Decision:
-        """Decide one record. Never raises: an error, or anything unknown, is a refusal marked `failed`."""
+    def decide(self, request: Request, law_ms: int | None = None) -> Decision:
+        """Decide one record, at the request's instant of law or at `law_ms`.
+
+        Never raises: an error, or anything unknown, is a refusal marked `failed`.
+        """
         try:
-            return self._cached(request)
+            return self._cached(request, request.law_ms if law_ms is None else law_ms)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the answer is no
             return self._failed(request, error)
 
@@ -109,36 +112,21 @@ class PolicyEngine:
         spans = [rule.effective for rule in self.rules] + [one.effective for one in self.instruments.values()]
         return sorted({edge for span in spans for edge in (span.start_ms, span.end_ms)} | {BEGINNING})
 
-    def _cached(self, request: Request) -> Decision:
+    def _cached(self, request: Request, law_ms: int) -> Decision:
         """Decisions are kept by everything they looked at; the instant counts as its interval of law."""
-        interval = self._interval(request.law_ms)
-        key = (
-            interval,
-            request.action,
-            request.principal,
-            request.counterpart,
-            request.family,
-            request.kind,
-            request.purpose,
-            request.legal_basis,
-            request.assurance,
-            request.sections,
-            request.facts,
-            request.caveats,
-            request.notices,
-            (request.supersedes, request.derived_from, request.onward_consent),
-        )
+        interval = self._interval(law_ms)
+        key = (interval, request)
         with self._lock:
             found = self._cache.get(key)
             if found is not None:
                 self._cache.move_to_end(key)
                 self._hits += 1
         if found is None:
-            found = _decide(request, self._law(interval, request.law_ms), self)
+            found = _decide(replace(request, law_ms=law_ms), self._law(interval, law_ms), self)
             self._keep(key, found)
-        return found if found.law_ms == request.law_ms else _at(found, request.law_ms)
+        return found if found.law_ms == law_ms else _at(found, law_ms)
 
-    def _keep(self, key: tuple[object, ...], decision: Decision) -> None:
+    def _keep(self, key: tuple[int, Request], decision: Decision) -> None:
         with self._lock:
             self._misses += 1
             self._cache[key] = decision

@@ -1,6 +1,6 @@
 """The vocabulary of policy: what is asked, what is answered. Frozen, hashable, free of I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 DEFAULT_DENY = "R01"
@@ -44,7 +44,8 @@ class Request:
     """What a gateway asks about one record; enums are lower case without prefix, tuples are sorted.
 
     `principal` is the origin agency on release and the recipient agency on accept, `counterpart` the other one.
-    `facts` holds the stated facts only, and is empty on accept. `law_ms`: the instant of law, ms since the epoch.
+    `facts` holds the stated facts only, and is empty on accept. `law_ms`: the instant of law, ms since the epoch;
+    two requests are equal when they ask the same, whenever that is. The hash is computed once: questions repeat.
     """
 
     action: str
@@ -62,7 +63,16 @@ class Request:
     supersedes: bool = False
     derived_from: bool = False
     onward_consent: bool = False
-    law_ms: int = 0
+    law_ms: int = field(default=0, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        asked = (self.action, self.principal, self.counterpart, self.family, self.kind, self.purpose, self.legal_basis)
+        rest = (self.assurance, self.sections, self.facts, self.caveats, self.notices)
+        object.__setattr__(self, "_hash", hash((asked, rest, self.supersedes, self.derived_from, self.onward_consent)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def sender(self) -> Agency:
@@ -130,6 +140,6 @@ class Decision:
 class Engine(Protocol):
     """Who decides. Never raises: an error is a refusal."""
 
-    def decide(self, request: Request) -> Decision:
-        """Decide one record."""
+    def decide(self, request: Request, law_ms: int | None = None) -> Decision:
+        """Decide one record, at its own instant of law or at `law_ms`."""
         ...

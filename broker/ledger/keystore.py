@@ -24,6 +24,7 @@ class KeyStore:
         self._db = apsw.Connection(str(path))
         self._db.set_busy_timeout(10_000)
         self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
+        self._db.execute("PRAGMA wal_autocheckpoint = 4096;")
         if not self._db.execute("PRAGMA user_version").fetchone()[0]:
             self._db.execute(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = 1; COMMIT;")
         self._reader = apsw.Connection(str(path))

@@ -18,6 +18,13 @@ _VIEW = (
 )
 
 
+_OFFER = (
+    "SELECT i.release, i.conversation, i.family, m.entry, m.core, m.content, i.key_id, b.statement, b.signature,"
+    " i.caveats, i.withheld, i.attempts, i.recall FROM inbound i JOIN batches b ON b.row = i.batch"
+    " JOIN inbound_bodies m ON m.row = i.row"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A message as it is handed to its agency; content is still sealed under its own key."""
@@ -66,17 +73,25 @@ class Mailbox:
         decision = message.decision.leaf if message.decision else b""
         self._db.execute(
             "INSERT INTO inbound (release, message_id, origin, recipient, family, kind, purpose, conversation, state,"
-            " reason, steps, decision, batch, entry, core, content, key_id, caveats, withheld, receipt, expires_ms,"
-            " destroy_by_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " reason, steps, decision, batch, key_id, caveats, withheld, receipt, expires_ms, destroy_by_ms)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 message.release, message.message_id, message.origin, message.recipient, message.family, message.kind,
                 message.purpose, message.conversation, int(message.state), int(message.reason),
-                pack_step(Step(message.state, message.reason, message.time_ms)), decision, batch, message.entry,
-                message.core, message.content, message.keys.key_id if message.keys else None,
+                pack_step(Step(message.state, message.reason, message.time_ms)), decision, batch,
+                message.keys.key_id if message.keys else None,
                 json.dumps(message.caveats), json.dumps(message.withheld), receipt, message.expires_ms,
                 message.destroy_by_ms,
             ),
         )  # fmt: skip
+        if batch is not None:
+            self._insert_body(message)
+
+    def _insert_body(self, message: Incoming) -> None:
+        self._db.execute(
+            "INSERT INTO inbound_bodies VALUES (?, ?, ?, ?)",
+            (self._db.last_insert_rowid(), message.entry, message.core, message.content or None),
+        )
 
     def waiting(self, agency: str, holder: str, now_ms: int) -> bool:
         """Whether `lease` would find something, or a recall waits for an answer."""
@@ -91,19 +106,17 @@ class Mailbox:
 
     def lease(self, agency: str, holder: str, now_ms: int, until_ms: int, limit: int) -> list[Offer]:
         """Lease the next messages of conversations that nobody else holds, in order, and record them as delivered."""
-        rows = self._db.execute(
-            "SELECT i.row, i.release, i.conversation, i.family, i.entry, i.core, i.content, i.key_id, b.statement,"
-            " b.signature, i.caveats, i.withheld, i.attempts, i.recall, i.steps, l.holder, l.until_ms FROM inbound i"
-            " JOIN batches b ON b.row = i.batch"
+        found = self._db.execute(
+            "SELECT i.row, i.attempts, i.steps, i.conversation FROM inbound i"
             " LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
             " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
             " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) ORDER BY i.row LIMIT ?",
             (agency, now_ms, holder, limit * 2),
         ).fetchall()
-        rows = [row for row in rows if not _slow(row[12], row[14], now_ms)][:limit]
+        rows = [row for row in found if not _slow(row[1], row[2], now_ms)][:limit]
         self._db.executemany(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-            ((agency, conversation, holder, until_ms) for conversation in {row[2] for row in rows}),
+            ((agency, conversation, holder, until_ms) for conversation in {row[3] for row in rows}),
         )
         step = pack_step(Step(State.DELIVERED, Reason.NONE, now_ms))
         self._db.executemany(
@@ -111,16 +124,11 @@ class Mailbox:
             " WHERE row = ?",
             ((step, row[0]) for row in rows),
         )
-        return [_offer(row) for row in rows]
+        return [_offer(self._db.execute(_OFFER + " WHERE i.row = ?", (row[0],)).fetchone()) for row in rows]
 
     def recalls_to_answer(self, agency: str, limit: int) -> list[Offer]:
         """Recalled after they were acknowledged: the agency is asked to destroy."""
-        rows = self._db.execute(
-            "SELECT i.row, i.release, i.conversation, i.family, i.entry, i.core, NULL, i.key_id, b.statement, b.signature,"
-            " i.caveats, i.withheld, i.attempts, i.recall FROM inbound i JOIN batches b ON b.row = i.batch"
-            " WHERE i.recipient = ? AND i.recall = 1 ORDER BY i.row LIMIT ?",
-            (agency, limit),
-        )
+        rows = self._db.execute(_OFFER + " WHERE i.recipient = ? AND i.recall = 1 ORDER BY i.row LIMIT ?", (agency, limit))
         return [_offer(row) for row in rows]
 
     def extend(self, agency: str, holder: str, conversation: bytes, until_ms: int) -> bool:
@@ -171,7 +179,7 @@ class Mailbox:
         """(row, release, key id) whose content must go."""
         return list(self._db.execute(
             "SELECT row, release, key_id FROM inbound WHERE destroyed = 0 AND destroy_by_ms > 0 AND destroy_by_ms <= ?"
-            " AND content IS NOT NULL LIMIT ?",
+            " AND key_id IS NOT NULL LIMIT ?",
             (now_ms, limit),
         ))  # fmt: skip
 
@@ -182,7 +190,8 @@ class Mailbox:
 
     def destroyed(self, row: int) -> None:
         """The content is gone."""
-        self._db.execute("UPDATE inbound SET content = NULL, destroyed = 1 WHERE row = ?", (row,))
+        self._db.execute("UPDATE inbound SET destroyed = 1 WHERE row = ?", (row,))
+        self._db.execute("UPDATE inbound_bodies SET content = NULL WHERE row = ?", (row,))
 
     def get(self, recipient: str, release: bytes) -> StoredMessage | None:
         """A message that came for this agency."""
@@ -210,11 +219,11 @@ def _slow(attempts: int, steps: bytes, now_ms: int) -> bool:
 
 
 def _offer(row: tuple[object, ...]) -> Offer:
-    (_, release, conversation, family, entry, core, content, key_id, statement, signature, caveats, withheld, attempts,
-     recall) = row[:14]  # fmt: skip
+    (release, conversation, family, entry, core, content, key_id, statement, signature, caveats, withheld, attempts,
+     recall) = row  # fmt: skip
     return Offer(
         release, conversation, family, entry, core, content or b"", key_id, SignedBatch(statement, signature),
-        tuple(json.loads(caveats)), tuple((slot, code) for slot, code in json.loads(withheld)), attempts + 1, bool(recall),
+        tuple(json.loads(caveats)), tuple((slot, code) for slot, code in json.loads(withheld)), attempts, bool(recall),
     )  # type: ignore[arg-type, operator]  # fmt: skip
 
 

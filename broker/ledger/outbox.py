@@ -90,16 +90,21 @@ class Outbox:
         stream = message.stream
         self._db.execute(
             "INSERT INTO outbound (message_id, origin, statement_hash, release, recipient, family, kind, purpose,"
-            " conversation, topic, partition, state, reason, steps, decision, batch, entry, core, content, key_id,"
-            " expires_ms, destroy_by_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " conversation, topic, partition, state, reason, steps, decision, batch, key_id, expires_ms, destroy_by_ms)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 message.message_id, message.origin, message.statement_hash, message.release or None, message.recipient,
                 message.family, message.kind, message.purpose, message.conversation,
                 stream.topic if stream else None, stream.partition if stream else None, int(state), int(reason),
-                pack_step(Step(state, reason, message.time_ms)), message.decision.leaf, batch, message.entry,
-                message.core, message.content, message.keys.key_id, message.expires_ms, message.destroy_by_ms,
+                pack_step(Step(state, reason, message.time_ms)), message.decision.leaf, batch,
+                message.keys.key_id, message.expires_ms, message.destroy_by_ms,
             ),
         )  # fmt: skip
+        if message.release:
+            self._db.execute(
+                "INSERT INTO outbound_bodies VALUES (?, ?, ?, ?)",
+                (self._db.last_insert_rowid(), message.entry, message.core, message.content),
+            )
         if message.accounting is not None:
             account = message.accounting
             self._db.execute(
@@ -122,8 +127,8 @@ class Outbox:
     def unsealed(self, stream: Stream, limit: int) -> list[Unsealed]:
         """The oldest committed messages of a stream that no envelope holds."""
         rows = self._db.execute(
-            "SELECT o.row, o.entry, o.core, o.content, o.key_id, o.release, o.expires_ms, b.statement, b.signature FROM outbound o"
-            " JOIN batches b ON b.row = o.batch WHERE o.topic = ? AND o.partition = ? AND o.seq IS NULL AND o.state = 2"
+            "SELECT o.row, m.entry, m.core, m.content, o.key_id, o.release, o.expires_ms, b.statement, b.signature FROM outbound o"
+            " JOIN batches b ON b.row = o.batch JOIN outbound_bodies m ON m.row = o.row WHERE o.topic = ? AND o.partition = ? AND o.seq IS NULL AND o.state = 2"
             " ORDER BY o.row LIMIT ?",
             (stream.topic, stream.partition, limit),
         )
@@ -221,7 +226,8 @@ class Outbox:
 
     def destroyed(self, row: int) -> None:
         """The content is gone."""
-        self._db.execute("UPDATE outbound SET content = NULL, destroyed = 1 WHERE row = ?", (row,))
+        self._db.execute("UPDATE outbound SET destroyed = 1 WHERE row = ?", (row,))
+        self._db.execute("UPDATE outbound_bodies SET content = NULL WHERE row = ?", (row,))
 
     def _one(self, clause: str, values: tuple[object, ...]) -> StoredMessage | None:
         row = self._db.execute(f"SELECT {_VIEW} FROM outbound WHERE {clause}", values).fetchone()  # noqa: S608

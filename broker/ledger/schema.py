@@ -1,5 +1,7 @@
 """The tables of the embedded ledger, version by version; PRAGMA user_version says how far a file is.
 
+A message's state changes often and its body never: they have a table each, or every change would rewrite kilobytes.
+
 Trust: who can write this file can withhold service, and is found by the log's leaves; it holds no content in the clear.
 """
 
@@ -27,10 +29,10 @@ MIGRATIONS = (
         release BLOB UNIQUE, recipient TEXT NOT NULL, family TEXT NOT NULL, kind TEXT NOT NULL,
         purpose INTEGER NOT NULL, conversation BLOB NOT NULL, topic TEXT, partition INTEGER, seq INTEGER,
         state INTEGER NOT NULL, reason INTEGER NOT NULL, steps BLOB NOT NULL, decision BLOB NOT NULL,
-        batch INTEGER, entry BLOB, core BLOB, content BLOB, key_id BLOB NOT NULL,
-        expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0,
+        batch INTEGER, key_id BLOB NOT NULL, expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0,
         UNIQUE (origin, message_id)
     );
+    CREATE TABLE outbound_bodies (row INTEGER PRIMARY KEY, entry BLOB NOT NULL, core BLOB NOT NULL, content BLOB);
     CREATE INDEX outbound_unsealed ON outbound (topic, partition, row) WHERE seq IS NULL AND state = 2;
     CREATE INDEX outbound_sealed ON outbound (topic, partition, seq) WHERE state IN (2, 3);
     CREATE INDEX outbound_purge ON outbound (destroy_by_ms) WHERE destroyed = 0 AND destroy_by_ms > 0;
@@ -39,11 +41,12 @@ MIGRATIONS = (
         row INTEGER PRIMARY KEY, release BLOB NOT NULL UNIQUE, message_id BLOB NOT NULL, origin TEXT NOT NULL,
         recipient TEXT NOT NULL, family TEXT NOT NULL, kind TEXT NOT NULL, purpose INTEGER NOT NULL,
         conversation BLOB NOT NULL, state INTEGER NOT NULL, reason INTEGER NOT NULL, steps BLOB NOT NULL,
-        decision BLOB NOT NULL, batch INTEGER, entry BLOB, core BLOB, content BLOB, key_id BLOB, caveats TEXT NOT NULL,
+        decision BLOB NOT NULL, batch INTEGER, key_id BLOB, caveats TEXT NOT NULL,
         withheld TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, recall INTEGER NOT NULL DEFAULT 0,
         receipt BLOB, expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL,
         destroyed INTEGER NOT NULL DEFAULT 0
     );
+    CREATE TABLE inbound_bodies (row INTEGER PRIMARY KEY, entry BLOB NOT NULL, core BLOB NOT NULL, content BLOB);
     CREATE INDEX inbound_seen ON inbound (origin, message_id);
     CREATE INDEX inbound_waiting ON inbound (recipient, row) WHERE state IN (4, 5);
     CREATE INDEX inbound_recalled ON inbound (recipient, row) WHERE recall = 1;

@@ -6,9 +6,8 @@ of it happened, and whoever did not hear asks again with the same id.
 """
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +27,8 @@ from broker.ledger.streams import StreamStore
 T = TypeVar("T")
 MAX_WAITING = 4096
 BUSY_MS = 10_000
+CHECKPOINT_PAGES = 8192
+"""32 MiB of changes: pages that change often are copied back once."""
 
 
 class Transaction:
@@ -44,7 +45,11 @@ class Transaction:
 
 
 class SqliteLedger:
-    """Opens, or creates and migrates, the ledger at `path`; `close` when done."""
+    """Opens, or creates and migrates, the ledger at `path`; `close` when done.
+
+    Changes run in the event loop's thread: SQLite lets go of the interpreter's lock at every statement, and a second
+    thread would wait for it as often. Only what waits for the disk has a thread.
+    """
 
     name = "sqlite"
 
@@ -55,14 +60,13 @@ class SqliteLedger:
         self._reader = connect(path)
         self._transaction = Transaction(self._writer)
         self._reading = Transaction(self._reader)
-        self._read_lock = threading.Lock()
-        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
-        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
-        self._thread.start()
+        self._waiting: list[_Waiting] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._disk = ThreadPoolExecutor(1, "ledger")
 
     def read(self, question: Callable[[Transaction], T]) -> T:
         """Answer a question from what is committed."""
-        with self._read_lock, translated(), _snapshot(self._reader):
+        with translated(), _snapshot(self._reader):
             return question(self._reading)
 
     async def commit(self, change: Callable[[Transaction], T]) -> T:
@@ -70,110 +74,88 @@ class SqliteLedger:
 
         Raises: BusyError when too much waits; StoreError when the store failed; whatever the change raised.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        try:
-            self._waiting.put_nowait(_Waiting(change, lambda outcome, error: _settle(loop, future, outcome, error)))
-        except queue.Full:
-            raise BusyError("the ledger is busy; nothing was accepted") from None
-        return await asyncio.shield(future)
-
-    def commit_now(self, change: Callable[[Transaction], T]) -> T:
-        """The same, for callers without a loop."""
-        done = threading.Event()
-        result: list[Any] = [None, None]
-
-        def settle(outcome: Any, error: BaseException | None) -> None:
-            result[:] = [outcome, error]
-            done.set()
-
-        self._waiting.put(_Waiting(change, settle))
-        done.wait()
-        if result[1] is not None:
-            raise result[1]
-        return result[0]  # type: ignore[no-any-return]
+        if len(self._waiting) >= MAX_WAITING:
+            raise BusyError("the ledger is busy; nothing was accepted")
+        waiting = _Waiting(change, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_waiting())
+        return await asyncio.shield(waiting.outcome)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Finish what waits, then close the file."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Let what is on its way to the disk arrive, then close the files."""
+        self._disk.shutdown()
         self.keys.close()
         self._reader.close()
         self._writer.close()
 
-    def _write(self) -> None:
-        """The writer thread: take all that waits, commit it together, tell everyone."""
-        while (first := self._waiting.get()) is not None:
-            group = [first]
-            last = False
-            while not self._waiting.empty():
-                more = self._waiting.get()
-                if more is None:
-                    last = True
-                    break
-                group.append(more)
-            self._commit_group(group)
-            if last:
-                return
+    async def _commit_waiting(self) -> None:
+        """Take all that waits, commit it together, tell everyone; again until nothing waits."""
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._commit_group(group)
+        finally:
+            self._committing = None
 
-    def _commit_group(self, group: "list[_Waiting]") -> None:
-        outcomes: list[tuple[Any, BaseException | None]] = []
+    async def _commit_group(self, group: "list[_Waiting]") -> None:
         self._transaction.keys.clear()
         try:
             with translated():
                 self._writer.execute("BEGIN IMMEDIATE")
-                try:
-                    outcomes = [self._apply(waiting.change) for waiting in group]
-                    changes = self._transaction.keys
-                    self.keys.flush(changes.added, changes.shredded)
-                    self._writer.execute("COMMIT")
-                except BaseException:
-                    if not self._writer.get_autocommit():
-                        self._writer.execute("ROLLBACK")
-                    raise
+                applied = [waiting.apply(self._writer, self._transaction) for waiting in group]
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._to_disk)
         except BaseException as error:  # noqa: BLE001  every caller must hear, whatever it was
-            outcomes = [(None, error)] * len(group)
-        for waiting, (outcome, failure) in zip(group, outcomes, strict=True):
-            waiting.settle(outcome, failure)
+            self._roll_back()
+            for waiting in group:
+                waiting.fail(error)
+            return
+        for settle in applied:
+            settle()
 
-    def _apply(self, change: Callable[[Transaction], Any]) -> tuple[Any, BaseException | None]:
-        self._writer.execute("SAVEPOINT change")
-        keys = self._transaction.keys.mark()
-        try:
-            outcome = change(self._transaction)
-        except (apsw.FullError, apsw.IOError):
-            raise  # the file, not this change: the whole group fails
-        except Exception as error:  # noqa: BLE001  handed to the caller
-            self._writer.execute("ROLLBACK TO change")
-            self._writer.execute("RELEASE change")
-            self._transaction.keys.back_to(keys)
-            return None, error
-        self._writer.execute("RELEASE change")
-        return outcome, None
+    def _to_disk(self) -> None:
+        """Keys first, then the ledger: what is committed can always be opened (see keystore)."""
+        with translated():
+            changes = self._transaction.keys
+            self.keys.flush(changes.added, changes.shredded)
+            self._writer.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if not self._writer.get_autocommit():
+            self._writer.execute("ROLLBACK")
 
 
 class _Waiting:
-    __slots__ = ("change", "settle")
+    """A change, and the future of whoever waits for it."""
 
-    def __init__(
-        self, change: Callable[[Transaction], Any], settle: Callable[[Any, BaseException | None], None]
-    ) -> None:
+    __slots__ = ("change", "outcome")
+
+    def __init__(self, change: Callable[[Transaction], Any], outcome: "asyncio.Future[Any]") -> None:
         self.change = change
-        self.settle = settle
+        self.outcome = outcome
 
+    def apply(self, writer: apsw.Connection, transaction: Transaction) -> Callable[[], None]:
+        """Run the change, rolled back alone when it raises; returns what tells its caller, once it is durable."""
+        writer.execute("SAVEPOINT change")
+        try:
+            found = self.change(transaction)
+        except (apsw.FullError, apsw.IOError):
+            raise  # the file, not this change: the whole group fails
+        except Exception as error:  # noqa: BLE001  handed to the caller
+            writer.execute("ROLLBACK TO change; RELEASE change")
+            failure = error
+            return lambda: self.fail(failure)
+        writer.execute("RELEASE change")
+        return lambda: self._succeed(found)
 
-def _settle(
-    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", outcome: Any, error: BaseException | None
-) -> None:
-    def done() -> None:
-        if not future.done():
-            if error is None:
-                future.set_result(outcome)
-            else:
-                future.set_exception(error)
+    def _succeed(self, found: Any) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(found)
 
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(done)
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller that nothing of the change happened."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -181,8 +163,8 @@ def connect(path: Path) -> apsw.Connection:
     with translated():
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(BUSY_MS)
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
-        connection.execute("PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768;")
+        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        connection.execute(f"PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};")
         connection.execute("PRAGMA recursive_triggers = ON;")  # or REPLACE would delete entries of the log silently
     return connection
 

@@ -166,7 +166,9 @@ Global___DocumentCheck: _TypeAlias = DocumentCheck  # noqa: Y015
 
 @_typing.final
 class Passenger(_message.Message):
-    """One person on one passage; S = 16. Each top-level field is a section: shared whole or withheld whole."""
+    """One person on one passage; S = 16. Each top-level field is a section: shared whole or withheld whole. Which kinds have
+    which sections, and which always, stands in the section options and is checked from them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
