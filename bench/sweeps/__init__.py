@@ -1,0 +1,1 @@
+"""Sweeps: faults and leaks looked for exhaustively."""
