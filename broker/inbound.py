@@ -108,6 +108,8 @@ class Inbound:
         try:
             self._turn(stream, flow, parsed, sender, now, patient=patient)  # 7
             content = sealing.open_content(parsed, self.link.hpke[hpke.kid])  # 8 open, 9 content
+            if bool(content.items) != (header.topic == self.link.topic_in(CONTROL)):
+                raise ContentError("messages on control, or control items elsewhere")
         except _NotTaken as error:
             return await self._not_taken(stream, arrival, flow, parsed, hpke, error, now)
         except (OpenError, ContentError) as error:
