@@ -137,12 +137,14 @@ class _Waiting:
     def apply(self, writer: apsw.Connection, transaction: Transaction) -> Callable[[], None]:
         """Run the change, rolled back alone when it raises; returns what tells its caller, once it is durable."""
         writer.execute("SAVEPOINT change")
+        keys = transaction.keys.mark()
         try:
             found = self.change(transaction)
         except (apsw.FullError, apsw.IOError):
             raise  # the file, not this change: the whole group fails
         except Exception as error:  # noqa: BLE001  handed to the caller
             writer.execute("ROLLBACK TO change; RELEASE change")
+            transaction.keys.back_to(keys)
             failure = error
             return lambda: self.fail(failure)
         writer.execute("RELEASE change")
