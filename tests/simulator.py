@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import apsw
+
 import policy
 from broker import agreement, answers, app, control, development, keys, receipts
 from broker.canonical import encode
@@ -220,10 +222,12 @@ class Simulator:
         return self.gateway(party).ledger.read(lambda tx: [entry for _, _, entry in tx.journal.entries(log)])
 
     def rows(self, party: str, query: str, *values: object) -> list[tuple]:
-        """Rows of a party's ledger, by SQL."""
-        ledger = self.gateway(party).ledger
-        with ledger._read_lock:
-            return ledger._reader.execute(query, values).fetchall()
+        """Rows of a party's ledger, by SQL, from outside of it."""
+        return _rows(self.folder / party / "data" / "ledger.db", query, values)
+
+    def key_rows(self, party: str) -> list[tuple[bytes, bytes | None, bytes | None]]:
+        """(key id, content key, opening key) of a party's key store."""
+        return _rows(self.folder / party / "data" / "keys.db", "SELECT key_id, content, opening FROM keys", ())
 
     def receipts_waiting(self, party: str) -> dict[bytes, tuple[State, Reason]]:
         """Receipts that a party has not sealed yet: release to (state, reason), the last one each."""
@@ -239,3 +243,11 @@ class Simulator:
     def close(self) -> None:
         self.us.close()
         self.mx.close()
+
+
+def _rows(path: Path, query: str, values: Sequence[object]) -> list[tuple]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return connection.execute(query, values).fetchall()
+    finally:
+        connection.close()
