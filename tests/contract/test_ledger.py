@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 from dataclasses import replace
 
 import apsw
@@ -75,14 +74,6 @@ async def test_a_change_that_raises_leaves_nothing_and_its_error_reaches_its_cal
 async def test_changes_that_wait_together_are_one_transaction_and_one_that_fails_is_rolled_back_alone(ledger):
     begun = []
     ledger._writer.set_exec_trace(lambda _, sql, __: begun.append(sql) or True)
-    hold = threading.Event()
-
-    def block(tx):  # holds the writer while the group gathers
-        assert hold.wait(5)
-
-    first = asyncio.create_task(ledger.commit(block))
-    await asyncio.sleep(0.05)
-    begun.clear()
 
     def good(n):
         return lambda tx: tx.journal.append(Log.EXCHANGE, [(bytes([n]) * 32, b"e")])
@@ -91,11 +82,8 @@ async def test_changes_that_wait_together_are_one_transaction_and_one_that_fails
         tx.journal.append(Log.EXCHANGE, [(b"x" * 32, b"never")])
         raise StreamLost("mine alone")
 
-    tasks = [asyncio.create_task(ledger.commit(change)) for change in (good(1), bad, good(2))]
-    await asyncio.sleep(0.05)
-    hold.set()
-    await first
-    gathered = await asyncio.gather(*tasks, return_exceptions=True)
+    changes = (good(1), bad, good(2))
+    gathered = await asyncio.gather(*map(ledger.commit, changes), return_exceptions=True)
     assert [type(outcome) for outcome in gathered] == [int, StreamLost, int]
     assert [leaf[:1] for _, leaf, _ in ledger.read(lambda tx: list(tx.journal.entries(Log.EXCHANGE)))] == [b"\1", b"\2"]
     assert sum(sql.startswith("BEGIN") for sql in begun) == 1

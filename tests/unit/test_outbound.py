@@ -34,8 +34,7 @@ def traces(sim, party="us"):
         sim.rows(party, f"SELECT count(*) FROM {table}")[0][0]
         for table in ("log", "decisions", "outbound", "batches", "accounting", "envelopes")
     ]
-    gateway = sim.gateway(party)
-    return [*counts, gateway.ledger.keys._reader.execute("SELECT count(*) FROM keys").fetchone()[0]]
+    return [*counts, len(sim.key_rows(party))]
 
 
 def cores(sim, party="us"):
