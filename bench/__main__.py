@@ -157,8 +157,10 @@ def _profile(records: int, single: bool) -> None:
             link.running.popitem()[1].stop()
         for party in gateways.PARTIES:
             for thread in THREADS:
-                sys.stdout.write(f"\n== {party}, {thread} thread\n")
-                pstats.Stats(str(profile_of(configs[party], thread))).sort_stats("tottime").print_stats(TOP)
+                path = profile_of(configs[party], thread)
+                if path.exists():
+                    sys.stdout.write(f"\n== {party}, {thread} thread\n")
+                    pstats.Stats(str(path)).sort_stats("tottime").print_stats(TOP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ def _run() -> None:
     run = threading.Thread.run
 
     def profiled(thread: threading.Thread) -> None:
-        if thread.name != "ledger":
+        if not thread.name.startswith("ledger"):
             run(thread)
             return
         profile = cProfile.Profile()
