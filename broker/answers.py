@@ -47,8 +47,8 @@ def apply_items(
     link: Link,
     content: Content,
     now: int,
+    parsed: sealing.Parsed,
     *,
-    parsed: sealing.Parsed | None = None,
     heads_only: bool = False,
 ) -> frozenset[str]:
     """Carry out the items of a control envelope; returns agencies that have something to answer.
@@ -56,15 +56,17 @@ def apply_items(
     `parsed`: the envelope, kept as the proof of its receipts. `heads_only`: it came out of turn.
     """
     row = 0
-    if parsed is not None and any(item.kind == CONTROL_KIND_RECEIPT for item in content.items):
+    newest = parsed.header.seq > tx.control.counted("heads_seq")  # or a replayed complaint would be acted on again
+    if not heads_only and any(item.kind == CONTROL_KIND_RECEIPT for item in content.items):
         row = _keep_proof(tx, parsed, content, now)
     agencies: set[str] = set()
     proven: dict[Stream, int] = {}
     for item in content.items:
         try:
-            if item.kind == CONTROL_KIND_HEADS:
+            if item.kind == CONTROL_KIND_HEADS and newest:
                 _heads(tx, link, item.body, now)
-            elif heads_only:
+                tx.control.put("heads_seq", parsed.header.seq)
+            elif heads_only or item.kind == CONTROL_KIND_HEADS:
                 continue
             elif item.kind == CONTROL_KIND_RECEIPT:
                 _receipt(tx, link, control.parse_receipt(item.body), row, now, proven)
@@ -75,7 +77,8 @@ def apply_items(
         except CanonicalError:
             tx.control.alarm("CONTROL_MALFORMED", now)
     for stream, seq in proven.items():
-        tx.streams.set_taken(stream, seq)  # a receipt proves that its envelope was taken
+        if tx.streams.outflow(stream).repaired_at < 0:  # else it may be the envelope before that was taken
+            tx.streams.set_taken(stream, seq)  # a receipt proves that its envelope was taken
     return frozenset(agencies)
 
 
@@ -101,7 +104,8 @@ def _receipt(tx: Transaction, link: Link, receipt: Receipt, row: int, now: int, 
     if state is stands:
         return
     signed = _agency_signed(link, receipt, sent.recipient)
-    if not sent.seq or signed is False or not legal_next(int(stands), int(state)):  # type: ignore[arg-type]
+    sealed = sent.seq or tx.outbox.was_sent(receipt.release)  # it may wait to be sealed again
+    if not sealed or signed is False or not legal_next(int(stands), int(state)):  # type: ignore[arg-type]
         tx.control.alarm("EVIDENCE_IMPOSSIBLE_RECEIPT", now, receipt.SerializeToString())
         return
     tx.outbox.step(
@@ -165,6 +169,8 @@ def _taken(tx: Transaction, link: Link, stream: Stream, head: TakenHead, now: in
     if head.why == Reason.MISSING:
         tx.streams.resend(stream, head.taken)
         return
+    if flow.repaired_at == flow.chain == head.taken:
+        return  # nothing was sealed since we last heard this
     tx.streams.restart(stream, head.taken)
     if is_control:
         tx.control.unseal(head.taken)
@@ -172,6 +178,7 @@ def _taken(tx: Transaction, link: Link, stream: Stream, head: TakenHead, now: in
     tx.outbox.unseal(stream, head.taken)
     if flow.repaired_at == head.taken and flow.repairs > REPAIRS_BEFORE_SINGLES:
         tx.outbox.refuse_first(stream, now)  # alone in its envelope, and still not taken
+        tx.streams.repairs_again(stream, REPAIRS_BEFORE_SINGLES)  # the next one is tried as often, alone
 
 
 def _recall(tx: Transaction, link: Link, body: bytes, now: int) -> set[str]:

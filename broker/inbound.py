@@ -201,7 +201,7 @@ class Inbound:
         now: int,
     ) -> Taken:
         """Step 7 to 9 failed: heads will say why. A header that differs from its seq's first is evidence."""
-        why = flow.why if error.why is Reason.NONE else error.why
+        why = _newest(flow.why, error.why)
         content: Content | None = None
         if error.head_counts and parsed.header.topic == self.link.topic_in(CONTROL):
             try:
@@ -212,7 +212,7 @@ class Inbound:
         def change(tx: Transaction) -> Taken:
             _keep_header(tx, stream, parsed, now)
             if content is not None:
-                apply_items(tx, self.link, content, now, heads_only=True)
+                apply_items(tx, self.link, content, now, parsed, heads_only=True)
             tx.streams.advance(stream, arrival.next_position, flow.taken, why)
             return Taken(why=why)
 
@@ -225,7 +225,7 @@ class Inbound:
 
         def change(tx: Transaction) -> Taken:
             _keep_header(tx, stream, parsed, now)
-            agencies = apply_items(tx, self.link, content, now, parsed=parsed)
+            agencies = apply_items(tx, self.link, content, now, parsed)
             tx.streams.advance(stream, arrival.next_position, parsed.header.seq, Reason.NONE)
             return Taken(agencies)
 
@@ -407,6 +407,12 @@ class Inbound:
         tx.control.enqueue(receipts)
         tx.streams.advance(stream, arrival.next_position, parsed.header.seq, Reason.NONE)
         return Taken(frozenset(m.recipient for m in incoming if m.state is State.RECEIVED), len(incoming))
+
+
+def _newest(stands: Reason, found: Reason) -> Reason:
+    """Why the stream's next envelope was not taken: what lies behind it is missing in any case, and says nothing new."""
+    said_more = stands not in {Reason.NONE, Reason.MISSING}
+    return stands if found is Reason.NONE or (found is Reason.MISSING and said_more) else found
 
 
 def _against_ledger(tx: Transaction, message: Incoming) -> Incoming:

@@ -170,6 +170,11 @@ class Outbox:
         ).fetchone()
         return None if row is None else Sent(State(row[0]), row[1], Stream(row[2], row[3]), row[4] or 0)
 
+    def was_sent(self, release: bytes) -> bool:
+        """Whether the transport ever had it, though it may wait to be sealed again."""
+        row = self._db.execute("SELECT steps FROM outbound WHERE release = ?", (release,)).fetchone()
+        return row is not None and any(step.state is State.SENT for step in unpack_steps(row[0]))
+
     def refuse_first(self, stream: Stream, now_ms: int) -> bytes | None:
         """Refuse (ENVELOPE) the message that cannot be taken although it is alone in its envelope."""
         row = self._db.execute(

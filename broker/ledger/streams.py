@@ -127,6 +127,13 @@ class StreamStore:
             (taken, taken, taken, *key),
         )
 
+    def repairs_again(self, stream: Stream, repairs: int) -> None:
+        """What could not be taken is gone: count anew, from `repairs`, for what comes after it."""
+        self._db.execute(
+            "UPDATE streams_out SET repairs = ? WHERE topic = ? AND partition = ?",
+            (repairs, stream.topic, stream.partition),
+        )
+
     def inflow(self, stream: Stream) -> Inflow:
         """Where a stream that we receive stands."""
         row = self._db.execute(
