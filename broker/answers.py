@@ -16,7 +16,7 @@ from broker.link import CONTROL, Link
 from broker.message import FINAL, Log, Reason, State, Step, Stream
 from broker.origin import LIFE_MAX_MS
 from broker.receipts import legal_next, verify_agency
-from broker.v1.codes_pb2 import KEY_USE_RECEIPT
+from broker.v1.codes_pb2 import KEY_USE_RECEIPT, REASON_MISSING, REASON_NONE
 from broker.v1.envelope_pb2 import (
     CONTROL_KIND_HEADS,
     CONTROL_KIND_RECALL,
@@ -164,9 +164,9 @@ def _taken(tx: Transaction, link: Link, stream: Stream, head: TakenHead, now: in
     if is_control:
         tx.control.set_taken(head.taken)
     flow = tx.streams.outflow(stream)
-    if head.why == Reason.NONE or head.taken >= flow.last_seq or head.taken < flow.taken:
+    if head.why == REASON_NONE or head.taken >= flow.last_seq or head.taken < flow.taken:
         return
-    if head.why == Reason.MISSING:
+    if head.why == REASON_MISSING:
         tx.streams.resend(stream, head.taken)
         return
     if flow.repaired_at == flow.chain == head.taken:

@@ -1,6 +1,5 @@
 """The composition root: a configuration becomes a gateway whose parts know only what they were given."""
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,8 @@ def load_link(agreed: Agreement, party: str, folder: Path, *, development: bool)
     held = {use: _key(folder / file, use, development=development) for use, file in KEY_FILES.items()}
     signing = {use: keys.SigningKey.from_seed(seed) for use, seed in held.items() if use not in _HPKE}
     hpke = {use: keys.HpkeKey.from_seed(seed) for use, seed in held.items() if use in _HPKE}
-    names = {use: keys.kid(keys.SUITE, use, key.public) for use, key in {**signing, **hpke}.items()}
+    public = {use: key.public for use, key in signing.items()} | {use: key.public for use, key in hpke.items()}
+    names = {use: keys.kid(keys.SUITE, use, key) for use, key in public.items()}
     for use, name in names.items():
         info = agreed.keys.get(name)
         if info is None or info.owner != party:
@@ -135,7 +135,7 @@ def _key(path: Path, use: int, *, development: bool) -> bytes:
 def _secret(path: Path) -> bytes:
     """32 bytes of a file that nobody else can read."""
     value = _read(path, "secret")
-    if os.stat(path).st_mode & 0o077:
+    if path.stat().st_mode & 0o077:
         raise KeyFileError(f"{path.name} can be read by others: chmod 600")
     if len(value) != 32:
         raise KeyFileError(f"{path.name} is not 32 bytes")

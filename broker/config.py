@@ -8,7 +8,18 @@ from typing import Any, Final
 from broker.errors import ConfigError
 
 _KNOWN: Final = {
-    "": {"party", "listen", "data_dir", "agreement", "keys_dir", "development", "tls", "transport", "ledger", "persons"},
+    "": {
+        "party",
+        "listen",
+        "data_dir",
+        "agreement",
+        "keys_dir",
+        "development",
+        "tls",
+        "transport",
+        "ledger",
+        "persons",
+    },
     "tls": {"certificate", "key", "ca", "deny_list"},
     "transport": {"kind", "path"},
     "ledger": {"kind"},

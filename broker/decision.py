@@ -118,15 +118,6 @@ def notice_name(number: int) -> str:
     return codes_pb2.NoticeCode.Name(number).removeprefix("NOTICE_CODE_")  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=64)
-def kind_name(family: FamilyInfo, number: int) -> str:
-    """The kind of a record, lower case without prefix; '' for a number that the family does not have."""
-    enum = family.message_class.DESCRIPTOR.fields_by_name["kind"].enum_type
-    value = enum.values_by_number.get(number) if enum is not None else None
-    prefix = f"{family.id}_KIND_".upper()
-    return value.name.removeprefix(prefix).lower() if value is not None and number else ""
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """What policy is asked, and the same as the bytes that the log commits to; both are shared by all who ask it."""

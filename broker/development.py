@@ -114,9 +114,7 @@ def _new_key(path: Path, use: "codes_pb2.KeyUse.ValueType", now: int) -> Key:
     hpke = use in {codes_pb2.KEY_USE_HPKE_DATA, codes_pb2.KEY_USE_HPKE_CONTROL}
     key = keys.HpkeKey.generate() if hpke else keys.SigningKey.generate()
     keys.write_key_file(path, use, key.seed, development=True)
-    return Key(
-        public_key=key.public, suite=keys.SUITE, use=use, not_before_ms=now - DAY_MS, not_after_ms=now + YEAR_MS
-    )
+    return Key(public_key=key.public, suite=keys.SUITE, use=use, not_before_ms=now - DAY_MS, not_after_ms=now + YEAR_MS)
 
 
 def _config(folder: Path, party: str, port: int, transport: Path) -> Path:

@@ -2,13 +2,14 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, Final
 
 import structlog
 
 ALLOWED: Final = frozenset({
-    "party", "agency", "role", "reason", "error", "stream", "topic", "partition", "seq", "count", "seconds", "request_id",
-    "method", "status", "port", "pid", "version", "state", "digest", "path", "what",
+    "party", "agency", "role", "reason", "error", "stream", "topic", "partition", "seq", "count", "seconds",
+    "request_id", "method", "status", "port", "pid", "version", "state", "digest", "path", "what",
 })  # fmt: skip
 """Keys that an event may have; a test walks all calls."""
 
@@ -32,7 +33,7 @@ def log(event: str, **values: str | float) -> None:
     structlog.get_logger().info(event, **values)
 
 
-def _allowed(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     dropped = [key for key in event if key not in ALLOWED and key not in {"event", "level"}]
     for key in dropped:
         del event[key]

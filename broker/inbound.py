@@ -26,6 +26,7 @@ from broker.errors import (
     ProofError,
     SealError,
     SignatureError,
+    StreamLost,
 )
 from broker.keys import CTX_ORIGIN
 from broker.ledger.sqlite import SqliteLedger, Transaction
@@ -55,11 +56,11 @@ QUARANTINE_ROWS: Final = 1000
 CONTROL_PATIENCE_MS: Final = 10_000
 
 
-class Waiting(Exception):  # noqa: N818  not a failure
+class Waiting(Exception):
     """The envelope is ahead of control that it depends on: read it again soon."""
 
 
-class _NotTaken(Exception):  # noqa: N818  not a failure
+class _NotTaken(Exception):
     """Step 7: not its turn, or not now; heads say why."""
 
     def __init__(self, why: Reason, *, head_counts: bool = False) -> None:
@@ -184,6 +185,7 @@ class Inbound:
         digest = H(arrival.data)
 
         def change(tx: Transaction) -> Taken:
+            _check_unmoved(tx, flow)
             tx.streams.quarantine(digest, stream, arrival.position, why, now, QUARANTINE_ROWS)
             tx.streams.advance(stream, arrival.next_position, flow.taken, flow.why)
             return Taken(why=flow.why)
@@ -210,6 +212,7 @@ class Inbound:
                 content = None
 
         def change(tx: Transaction) -> Taken:
+            _check_unmoved(tx, flow)
             _keep_header(tx, stream, parsed, now)
             if content is not None:
                 apply_items(tx, self.link, content, now, parsed, heads_only=True)
@@ -224,6 +227,7 @@ class Inbound:
         """Control items: receipts, heads, recalls; kept as the proof of what they say."""
 
         def change(tx: Transaction) -> Taken:
+            _check_unmoved(tx, flow)
             _keep_header(tx, stream, parsed, now)
             agencies = apply_items(tx, self.link, content, now, parsed)
             tx.streams.advance(stream, arrival.next_position, parsed.header.seq, Reason.NONE)
@@ -264,7 +268,7 @@ class Inbound:
             return _incoming(parts, "", State.REFUSED, Reason.RECORD_INVALID, now)
         except (ProofError, SignatureError, OriginError):
             return _incoming(parts, "", State.REFUSED, Reason.PROOF, now)
-        kind = ruling.kind_name(sections.family(parts.statement.family), proven.record.kind)  # type: ignore[attr-defined]
+        kind = sections.kind_name(sections.family(parts.statement.family), proven.record.kind)  # type: ignore[attr-defined]
         return self._decide(parts, message, kind, proven.shown, assurance, batch, now)  # 13
 
     def _authority(self, header: Header, parts: Unpacked, batch: SignedBatch | None) -> str:
@@ -376,6 +380,7 @@ class Inbound:
         incoming: Sequence[Incoming], now: int,
     ) -> Taken:  # fmt: skip
         """Entries, mailbox, seen, taken, position and receipts of one envelope: all of it, or none."""
+        _check_unmoved(tx, flow)
         _keep_header(tx, stream, parsed, now)
         decided: list[tuple[bytes, bytes]] = []
         arrived: list[tuple[bytes, bytes]] = []
@@ -415,6 +420,12 @@ def _newest(stands: Reason, found: Reason) -> Reason:
     return stands if found is Reason.NONE or (found is Reason.MISSING and said_more) else found
 
 
+def _newest(stands: Reason, found: Reason) -> Reason:
+    """Why the stream's next envelope was not taken: what lies behind it is missing in any case, and says nothing new."""
+    said_more = stands not in {Reason.NONE, Reason.MISSING}
+    return stands if found is Reason.NONE or (found is Reason.MISSING and said_more) else found
+
+
 def _against_ledger(tx: Transaction, message: Incoming) -> Incoming:
     """Step 12 and its neighbours: recalled before it came, seen under another release, correcting what never came."""
     if message.state is not State.RECEIVED:
@@ -435,6 +446,12 @@ def _closed(message: Incoming, state: State, reason: Reason) -> Incoming:
     """The message without its content: it was judged, and is not kept."""
     keys = replace(message.keys, content=b"") if message.keys else None
     return replace(message, state=state, reason=reason, content=b"", keys=keys)
+
+
+def _check_unmoved(tx: Transaction, flow: Inflow) -> None:
+    """Another reader of the stream was faster: what was read here is read again. Raises StreamLost."""
+    if tx.streams.inflow(flow.stream) != flow:
+        raise StreamLost("another reader moved the stream")
 
 
 def _keep_header(tx: Transaction, stream: Stream, parsed: sealing.Parsed, now: int) -> None:

@@ -1,4 +1,4 @@
-"""What a decision obliges, carried out: caveats, notices, retention, accounting. What we cannot do, we do not permit."""
+"""What a decision obliges, carried out: caveats, notices, retention, accounting. What we cannot do is not permitted."""
 
 import re
 from collections.abc import Sequence

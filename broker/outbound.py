@@ -143,8 +143,7 @@ class Outbound:
         family = self._authority(agency, signed, statement)
         record = parse(family.message_class, item.record)
         sections.validate_record(record, whole=True)
-        kind = ruling.kind_name(family, record.kind)  # type: ignore[attr-defined]
-        _check_kinds(family, record, kind)
+        kind = sections.kind_name(family, record.kind)  # type: ignore[attr-defined]
         slots = sections.split(item.record, family.slots)
         block = sections.salt_block(item.record_seed, statement.message_id, family.slots)
         leaves = sections.leaves(slots, block)
@@ -216,7 +215,7 @@ class Outbound:
             place=checked.submission.place,
             siblings=checked.submission.siblings,
             shown=shown,
-            gateway_caveats=duties.added(statement.caveats),
+            gateway_caveats=duties.added(statement.caveats),  # type: ignore[arg-type]
             destroy_by_ms=destroy_by,
             notices=[Notice(slot=slot, code=code) for slot, code in obligations.notices(decision)],  # type: ignore[arg-type]
         ).SerializeToString(deterministic=True)
@@ -342,16 +341,3 @@ def _invalid(item: Submission, error: PuenteError) -> Result:
         message_id = b""
     violations = error.violations if isinstance(error, FieldInvalid) else ()
     return Result(message_id, "invalid", error.reason, violations=violations)
-
-
-def _check_kinds(family: sections.FamilyInfo, record: Any, kind: str) -> None:
-    """A section stands only in records of its kinds; an ALWAYS one stands in all of them."""
-    present = {field.name for field, _ in record.ListFields()}
-    wrong = [
-        (section.name, "section.kinds")
-        for section in family.sections
-        if (section.name in present and kind not in section.kinds)
-        or (section.presence == "always" and kind in section.kinds and section.name not in present)
-    ]
-    if wrong:
-        raise FieldInvalid(wrong)

@@ -46,7 +46,7 @@ def sign_agency(key: SigningKey, release: bytes, state: int, reason: int, time_m
     return key.sign(signing_input(release, state, reason, time_ms), keys.CTX_RECEIPT)
 
 
-def verify_agency(  # noqa: PLR0917 - the signed fields, in their order
+def verify_agency(
     key: bytes | VerifyKey, signature: bytes, release: bytes, state: int, reason: int, time_ms: int
 ) -> None:
     """Raise SignatureError unless the agency of `key` (its receipt public key) signed exactly this."""

@@ -174,7 +174,8 @@ class Relay:
 
     def _content(self, messages: list[Unsealed]) -> tuple[pb.Content, list[int]]:
         """As many messages as fit, in order, and each batch once."""
-        content, rows, size = pb.Content(), [], 0
+        content, size = pb.Content(), 0
+        rows: list[int] = []
         batches: set[bytes] = set()
         now = self.clock()
         for message in messages:

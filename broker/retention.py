@@ -4,6 +4,8 @@ import os
 
 from broker import answers, control
 from broker.canonical import leaf_hash
+from broker.ledger.mailbox import Mailbox
+from broker.ledger.outbox import Outbox
 from broker.ledger.sqlite import Transaction
 from broker.message import Log, Reason, State, Step
 from broker.v1.log_pb2 import ENTRY_KIND_WITHDRAWAL, StateEntry
@@ -55,10 +57,12 @@ def recall(
 
 def _purge(tx: Transaction, now: int) -> int:
     """Destroy content whose time has come: keys first, then the record of it (see ledger.keystore)."""
-    due = [(tx.outbox, row) for row in tx.outbox.to_purge(now, BATCH)]
-    due += [(tx.mailbox, row) for row in tx.mailbox.to_purge(now, BATCH)]  # type: ignore[arg-type]
-    for store, (row, release, key_id) in due:
-        tx.keys.shred(key_id)
-        store.destroyed(row)
-        answers.purge_entry(tx, release, now)
-    return len(due)
+    done = 0
+    stores: tuple[Outbox | Mailbox, ...] = (tx.outbox, tx.mailbox)
+    for store in stores:
+        for row, release, key_id in store.to_purge(now, BATCH):
+            tx.keys.shred(key_id)
+            store.destroyed(row)
+            answers.purge_entry(tx, release, now)
+            done += 1
+    return done

@@ -238,8 +238,36 @@ def validate_record(record: Message, *, whole: bool) -> None:
         if not whole and (not path or (len(path) == 1 and not _present(record, path[0].field_name))):
             continue
         found.append((_path(path), proto.rule_id))
+    if whole:
+        found += _misplaced(record)
     if found:
         raise FieldInvalid(found)
+
+
+def _misplaced(record: Message) -> list[tuple[str, str]]:
+    """A section stands only in records of its kinds; an ALWAYS one stands in all of them."""
+    info = _family_of(record.DESCRIPTOR)
+    kind = kind_name(info, record.kind)  # type: ignore[attr-defined]
+    present = {field.name for field, _ in record.ListFields()}
+    return [
+        (section.name, "section.kinds")
+        for section in info.sections
+        if (section.name in present and kind not in section.kinds)
+        or (section.presence == "always" and kind in section.kinds and section.name not in present)
+    ]
+
+
+@cache
+def _family_of(descriptor: Descriptor) -> FamilyInfo:
+    return family(descriptor.GetOptions().Extensions[category_pb2.family].id)
+
+
+@cache
+def kind_name(info: FamilyInfo, number: int) -> str:
+    """The kind of a record, lower case without prefix; '' for a number that the family does not have."""
+    enum = info.message_class.DESCRIPTOR.fields_by_name["kind"].enum_type
+    value = enum.values_by_number.get(number) if enum is not None else None
+    return value.name.removeprefix(f"{info.id}_KIND_".upper()).lower() if value is not None and number else ""
 
 
 def _present(record: Message, name: str) -> bool:

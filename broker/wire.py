@@ -22,7 +22,7 @@ def slots_bytes(sections: Sequence[bytes], leaves: Sequence[bytes], block: bytes
 
     `sections`, `leaves`: slot 1 first; `block`: the salts, 32 bytes each, slot 1 first.
     """
-    parts = []
+    parts: list[bytes] = []
     for n, section in enumerate(sections):
         if shown >> n & 1:
             length = varint(len(section))

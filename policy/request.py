@@ -64,14 +64,15 @@ class Request:
     derived_from: bool = False
     onward_consent: bool = False
     law_ms: int = field(default=0, compare=False)
-    _hash: int = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        asked = (self.action, self.principal, self.counterpart, self.family, self.kind, self.purpose, self.legal_basis)
-        rest = (self.assurance, self.sections, self.facts, self.caveats, self.notices)
-        object.__setattr__(self, "_hash", hash((asked, rest, self.supersedes, self.derived_from, self.onward_consent)))
+    _hash: int = field(init=False, default=0, repr=False, compare=False)
 
     def __hash__(self) -> int:
+        if not self._hash:
+            who = (self.action, self.principal, self.counterpart)
+            why = (self.family, self.kind, self.purpose, self.legal_basis, self.assurance)
+            what = (self.sections, self.facts, self.caveats, self.notices)
+            flags = (self.supersedes, self.derived_from, self.onward_consent)
+            object.__setattr__(self, "_hash", hash((who, why, what, flags)))
         return self._hash
 
     @property

@@ -1,4 +1,4 @@
-"""Who a command acts as: a caller's folder with certificate, key, CA and endpoint; and calls of officers and operators."""
+"""Who a command acts as: a caller's folder of certificate, key, CA and endpoint; and officers' calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -35,7 +35,7 @@ def demo(
     tolerant: TolerantOption = False,
     output: OutputOption = Output.table,
 ) -> None:
-    """Send a passenger list between two gateways: decided, minimised, signed, sealed, delivered, acknowledged, recalled.
+    """Send a passenger list across: decided, minimised, signed, sealed, delivered, acknowledged, recalled.
 
     Everything runs on this machine, in a scratch folder that is removed at the end, Ctrl-C included.
     """

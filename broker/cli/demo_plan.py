@@ -36,7 +36,7 @@ class Planned:
 
 
 def plan(records: Sequence[DecodedRecord]) -> list[Planned]:
-    """Every fifth person is protected, every fifth is recalled; two in five go to investigators, without a residence."""
+    """Every fifth is protected, every fifth is recalled; two in five go to investigators, without a residence."""
     return [_planned(n, record) for n, record in enumerate(records)]
 
 

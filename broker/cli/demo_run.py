@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from adapters.paxlst import DecodedRecord
 from broker.canonical import encode
 from broker.cli.callers import Caller
 from broker.cli.decision import explained
 from broker.cli.demo_plan import BASIS, RECIPIENT, SENDER, Planned
 from broker.cli.demo_stage import Stage
 from broker.cli.output import note
-from broker.client import Client, Delivery, Submitted
+from broker.client import Client, Delivery, RecallAsked, Submitted
 from broker.errors import ConfigError
 from broker.v1 import codes_pb2
 from broker.v1 import exchange_service_pb2 as pb
@@ -93,10 +92,9 @@ async def _deliver(
             for item in deliveries:
                 by_id[item.message_id].record = encode(item.record)
             await receiver.acknowledge(deliveries)
-            for item in batch:
-                if not isinstance(item, Delivery):
-                    await item.destroyed()
-                    destroyed -= 1
+            for asked in [item for item in batch if isinstance(item, RecallAsked)]:
+                await asked.destroyed()
+                destroyed -= 1
             waiting -= len(deliveries)
             if deliveries and not waiting:
                 for message_id in recalled:
@@ -107,7 +105,7 @@ async def _deliver(
 
 
 async def _until(client: Client, message_id: bytes, state: "codes_pb2.State.ValueType") -> None:
-    while (await client.get(message_id)).state != state:
+    while (await client.get(message_id)).state != state:  # noqa: ASYNC110  another process
         await asyncio.sleep(0.05)
 
 
@@ -135,7 +133,7 @@ async def _at_recipient(recipient: Client, stories: Sequence[Story]) -> None:
 
 
 def _explain(stage: Stage, stories: Sequence[Story]) -> None:
-    """The law behind each outcome, from the officers of both parties; decisions that came out alike are asked for once."""
+    """The law behind each outcome, from both officers; decisions that came out alike are asked for once."""
     ours = _Officer(stage, "us")
     theirs = _Officer(stage, "mx")
     try:

@@ -1,7 +1,6 @@
 """`puente init`: a development link on one machine."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer

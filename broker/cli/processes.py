@@ -53,7 +53,7 @@ def start(config: Path, uid: int | None = None, gid: int | None = None, log: Pat
 
 
 def _first_line(process: Started) -> bytes:
-    assert process.stdout is not None  # noqa: S101  asked for above
+    assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         return process.stdout.readline() if selector.select(START_S) else b""

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from broker.cli import words
 from broker.cli.callers import HOME, HomeOption, explained, folder
 from broker.cli.output import Output, emit_json, emit_table, note
-from broker.client import Client, Delivery
+from broker.client import Client, Delivery, RecallAsked
 
 SCHEMA = "puente.receive/1"
 
@@ -48,10 +48,9 @@ async def _receive(own: Path, native: Output, rows: list[tuple[str, ...]], *, ac
                     rows.append(_row(item, ack=ack))
             if ack:
                 await receiver.acknowledge(deliveries)
-                for item in batch:
-                    if not isinstance(item, Delivery):
-                        await item.destroyed()
-                        note("a record was recalled; answered destroyed")
+                for asked in [item for item in batch if isinstance(item, RecallAsked)]:
+                    await asked.destroyed()
+                    note("a record was recalled; answered destroyed")
 
 
 def shown(item: Delivery) -> dict[str, Any]:

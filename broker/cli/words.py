@@ -15,7 +15,7 @@ def instant(ms: int) -> str | None:
 
 
 def state(number: int) -> str:
-    """acknowledged and the like."""
+    """Acknowledged and the like."""
     return codes_pb2.State.Name(number).removeprefix("STATE_").lower()  # type: ignore[arg-type]
 
 

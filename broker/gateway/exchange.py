@@ -1,7 +1,5 @@
 """ExchangeService: what agencies call."""
 
-from collections.abc import Sequence
-
 from broker import retention, wire
 from broker.app import Gateway
 from broker.errors import InvalidError, LinkError, NotFoundError
@@ -110,11 +108,17 @@ class ExchangeService:
             attest_kid=link.attest.kid,
             families=[
                 pb.CatalogFamily(
-                    id=f.id, revision=f.revision, slots=f.slots, kinds=families()[f.id].sections[0].kinds, legal_bases=bases
+                    id=f.id,
+                    revision=f.revision,
+                    slots=f.slots,
+                    kinds=families()[f.id].sections[0].kinds,
+                    legal_bases=bases,
                 )
                 for f in sorted(agreement.families.values(), key=lambda f: f.id)
             ],
-            recipients=[pb.CatalogRecipient(agency=a.id, roles=sorted(a.roles)) for a in sorted(peers, key=lambda a: a.id)],
+            recipients=[
+                pb.CatalogRecipient(agency=a.id, roles=sorted(a.roles)) for a in sorted(peers, key=lambda a: a.id)
+            ],
             purposes=[number for number in codes_pb2.Purpose.values() if number],
             limits=pb.CatalogLimits(
                 max_submissions=LIMITS.messages,
@@ -164,5 +168,3 @@ def _item(result: Result) -> pb.SubmitItem:
 def _denied(result: Result) -> str:
     """A duplicate of a refusal has the refusal's status again."""
     return "POLICY_DENIED" if result.outcome == "refused" else result.reason
-
-

@@ -69,7 +69,7 @@ def _time(value: str) -> int:
     except ValueError:
         raise FilterInvalid("a time is RFC 3339, such as 2026-11-24T00:00:00Z") from None
     if when.tzinfo is None:
-        when = when.replace(tzinfo=dt.timezone.utc)
+        when = when.replace(tzinfo=dt.UTC)
     return int(when.timestamp() * 1000)
 
 

@@ -1,4 +1,4 @@
-"""The outermost layer of every call: who is it, may they, is it well-formed; and nothing of ours leaks through an error.
+"""The outermost layer of every call: who is it, may they, is it well-formed. No error tells anything of ours.
 
 Raw bytes come in: garbage is answered from the error table like everything else, never by the library.
 """
@@ -19,14 +19,15 @@ from broker.gateway import status
 from broker.identity import Principal, identify
 from broker.message import Clock
 
-Context = grpc.aio.ServicerContext
+Context = Any
+"""grpc.aio's servicer context, whose stubs lack what we read of it."""
 Unary = Callable[[Principal, Any], Awaitable[Message]]
 _M = TypeVar("_M", bound=Message)
 DENY_MAX_BYTES: Final = 1_000_000
 
 
 class DenyList:
-    """Serials and fingerprints that are refused; the file is read again when it changes. Unreadable: all are refused."""
+    """Serials and fingerprints that are refused; read again when the file changes. Unreadable: all are refused."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,7 +73,9 @@ class Guard:
             return agency is not None and agency.party == caller.party
         return caller.id in self._persons.get(caller.role, ())
 
-    def unary(self, behaviour: Unary, request: type[Message], roles: frozenset[str]) -> "grpc.RpcMethodHandler[Any, Any]":
+    def unary(
+        self, behaviour: Unary, request: type[Message], roles: frozenset[str]
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         """A handler of raw bytes around a behaviour of (caller, request)."""
 
         async def handle(data: bytes, context: Context) -> bytes:

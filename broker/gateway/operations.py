@@ -14,6 +14,7 @@ from broker.log import merkle
 from broker.message import Log, State, Stream
 from broker.relay import suspended
 from broker.v1 import operations_service_pb2 as pb
+from broker.v1.codes_pb2 import REASON_NONE
 
 HELD_AFTER_MS = 600_000
 LEAVES_AT_ONCE = 4096
@@ -120,7 +121,9 @@ def _log_view(tx: Transaction, log: Log) -> pb.LogView:
         if len(leaves) == LEAVES_AT_ONCE:
             tree, leaves = tree.append(leaves), []
     tree = tree.append(leaves)
-    return pb.LogView(log=log.name.lower(), size=tree.size, root=tree.root() if tree.size else sha256().digest(), verified=good)
+    return pb.LogView(
+        log=log.name.lower(), size=tree.size, root=tree.root() if tree.size else sha256().digest(), verified=good
+    )
 
 
 def _outflow(tx: Transaction, stream: Stream, flow: Outflow, now: int, rates: dict[Stream, float]) -> pb.FlowView:
@@ -135,7 +138,7 @@ def _outflow(tx: Transaction, stream: Stream, flow: Outflow, now: int, rates: di
         lag_seconds=(now - oldest) / 1000 if oldest else 0.0,
         rate=rates.get(stream, 0.0),
         oldest_ms=oldest,
-        why=1,
+        why=REASON_NONE,
     )
 
 

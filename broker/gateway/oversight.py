@@ -1,7 +1,5 @@
 """OversightService: every decision and the law behind it, for officers and auditors. Never a payload."""
 
-from policy.explain import Explanation, explain
-
 from broker.app import Gateway
 from broker.decision import Secrets, request_of
 from broker.errors import InvalidError, NotFoundError
@@ -10,6 +8,7 @@ from broker.gateway.exchange import page_row, page_size
 from broker.identity import Principal
 from broker.ledger.decisions import StoredDecision
 from broker.v1 import oversight_service_pb2 as pb
+from policy.explain import Explanation, explain
 
 
 class LanguageInvalid(InvalidError):

@@ -7,7 +7,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 
@@ -29,6 +29,7 @@ EXTEND_MAX_S: Final = 600
 CREDIT_MAX: Final = 4096
 BATCH: Final = 256
 POLL_S: Final = 1.0
+EOF: Final[Any] = cast("Any", grpc.aio).EOF
 RECHECK_S: Final = 5.0
 """A revoked certificate loses an open stream within this time."""
 ROLES: Final = frozenset({"agency"})
@@ -75,7 +76,9 @@ class Receiver:
 class _Stream:
     """One open stream: its credit, its leases, and what it still owes an answer for."""
 
-    def __init__(self, gateway: Gateway, guard: Guard, context: Context, caller: Principal, bell: asyncio.Event) -> None:
+    def __init__(
+        self, gateway: Gateway, guard: Guard, context: Context, caller: Principal, bell: asyncio.Event
+    ) -> None:
         self._gateway = gateway
         self._guard = guard
         self._context = context
@@ -120,7 +123,7 @@ class _Stream:
 
     async def _read(self) -> pb.ReceiveRequest | None:
         data = await self._context.read()
-        return None if data is grpc.aio.EOF else parsed(pb.ReceiveRequest, data)
+        return None if data is EOF else parsed(pb.ReceiveRequest, data)
 
     async def _read_acts(self) -> None:
         try:
@@ -160,7 +163,9 @@ class _Stream:
             for item, outcome in zip(given, outcomes, strict=True)
         ]
         await self._write(pb.ReceiveResponse(answered=answered))
-        self._owed.difference_update(item.release for item in given)  # only then: a drained stream ends when none is owed
+        self._owed.difference_update(
+            item.release for item in given
+        )  # only then: a drained stream ends when none is owed
 
     async def _deliver(self) -> bool:
         """Lease and write what there is credit for; False when there is nothing."""

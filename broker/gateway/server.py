@@ -5,11 +5,10 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
-from policy import PolicyEngine
 
 from broker import app
 from broker.app import Gateway
@@ -24,6 +23,7 @@ from broker.gateway.receive import Receiver
 from broker.v1 import exchange_service_pb2 as exchange_pb
 from broker.v1 import operations_service_pb2 as operations_pb
 from broker.v1 import oversight_service_pb2 as oversight_pb
+from policy import PolicyEngine
 
 REQUEST_MAX: Final = 16 * 1024 * 1024
 OPTIONS: Final = (
@@ -74,7 +74,7 @@ def build(config: Config, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT_CALLS)
     guard = Guard(config, gateway.link.agreement, gateway.clock)
     server.add_generic_rpc_handlers(tuple(_handlers(config, gateway, guard)))
-    status = health.aio.HealthServicer()
+    status: Any = cast("Any", health).aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     try:
         port = server.add_secure_port(config.listen, _credentials(config))

@@ -5,6 +5,7 @@ from typing import Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from broker.errors import (
@@ -88,7 +89,7 @@ def build(
     return status_pb2.Status(code=code.value[0], message=message, details=[_packed(detail) for detail in details])
 
 
-def _packed(detail: object) -> any_pb2.Any:
+def _packed(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed

@@ -31,7 +31,7 @@ class DecisionStore:
     def insert(self, record: DecisionRecord, key_id: bytes) -> None:
         """Index one decision; `key_id` names the message's opening key."""
         self._db.execute(
-            f"INSERT INTO decisions ({_COLUMNS}, key_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO decisions ({_COLUMNS}, key_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
             (
                 record.leaf, record.time_ms, record.action, record.permit, record.family, record.kind, record.origin,
                 record.recipient, record.purpose, record.rules, record.withheld, record.obligations,

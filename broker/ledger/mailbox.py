@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -96,13 +97,17 @@ class Mailbox:
     def waiting(self, agency: str, holder: str, now_ms: int) -> bool:
         """Whether `lease` would find something, or a recall waits for an answer."""
         query = (
-            "SELECT 1 FROM inbound i LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
+            "SELECT 1 FROM inbound i"
+            " LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
             " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
             " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) LIMIT 1"
         )
         if self._db.execute(query, (agency, now_ms, holder)).fetchone():
             return True
-        return self._db.execute("SELECT 1 FROM inbound WHERE recipient = ? AND recall = 1", (agency,)).fetchone() is not None
+        return (
+            self._db.execute("SELECT 1 FROM inbound WHERE recipient = ? AND recall = 1", (agency,)).fetchone()
+            is not None
+        )
 
     def lease(self, agency: str, holder: str, now_ms: int, until_ms: int, limit: int) -> list[Offer]:
         """Lease the next messages of conversations that nobody else holds, in order, and record them as delivered."""
@@ -120,7 +125,8 @@ class Mailbox:
         )
         step = pack_step(Step(State.DELIVERED, Reason.NONE, now_ms))
         self._db.executemany(
-            "UPDATE inbound SET state = 5, attempts = attempts + 1, steps = CAST(CASE state WHEN 4 THEN steps || ? ELSE steps END AS BLOB)"
+            "UPDATE inbound SET state = 5, attempts = attempts + 1,"
+            " steps = CAST(CASE state WHEN 4 THEN steps || ? ELSE steps END AS BLOB)"
             " WHERE row = ?",
             ((step, row[0]) for row in rows),
         )
@@ -128,7 +134,9 @@ class Mailbox:
 
     def recalls_to_answer(self, agency: str, limit: int) -> list[Offer]:
         """Recalled after they were acknowledged: the agency is asked to destroy."""
-        rows = self._db.execute(_OFFER + " WHERE i.recipient = ? AND i.recall = 1 ORDER BY i.row LIMIT ?", (agency, limit))
+        rows = self._db.execute(
+            _OFFER + " WHERE i.recipient = ? AND i.recall = 1 ORDER BY i.row LIMIT ?", (agency, limit)
+        )
         return [_offer(row) for row in rows]
 
     def extend(self, agency: str, holder: str, conversation: bytes, until_ms: int) -> bool:
@@ -162,7 +170,8 @@ class Mailbox:
     def step(self, release: bytes, step: Step, receipt: bytes) -> None:
         """Record the next state of a message with the receipt given for it."""
         self._db.execute(
-            "UPDATE inbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB), receipt = ?, recall = 0 WHERE release = ?",
+            "UPDATE inbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB), receipt = ?, recall = 0"
+            " WHERE release = ?",
             (int(step.state), int(step.reason), pack_step(step), receipt, release),
         )
 
@@ -186,7 +195,8 @@ class Mailbox:
     def key_of(self, release: bytes) -> tuple[int, bytes] | None:
         """(row, key id) of a message whose content is still there."""
         query = "SELECT row, key_id FROM inbound WHERE release = ? AND destroyed = 0 AND key_id IS NOT NULL"
-        return self._db.execute(query, (release,)).fetchone()
+        found: tuple[int, bytes] | None = self._db.execute(query, (release,)).fetchone()
+        return found
 
     def destroyed(self, row: int) -> None:
         """The content is gone."""
@@ -218,19 +228,19 @@ def _slow(attempts: int, steps: bytes, now_ms: int) -> bool:
     return attempts >= SLOW_AFTER and now_ms - last < SLOW_MS * (attempts - SLOW_AFTER + 1)
 
 
-def _offer(row: tuple[object, ...]) -> Offer:
+def _offer(row: Any) -> Offer:
     (release, conversation, family, entry, core, content, key_id, statement, signature, caveats, withheld, attempts,
      recall) = row  # fmt: skip
     return Offer(
         release, conversation, family, entry, core, content or b"", key_id, SignedBatch(statement, signature),
         tuple(json.loads(caveats)), tuple((slot, code) for slot, code in json.loads(withheld)), attempts, bool(recall),
-    )  # type: ignore[arg-type, operator]  # fmt: skip
+    )  # fmt: skip
 
 
-def _stored(row: tuple[object, ...]) -> StoredMessage:
-    (number, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps, decision,
-     expires, destroy_by, destroyed) = row  # fmt: skip
+def _stored(row: Any) -> StoredMessage:
+    (number, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps,
+     decision, expires, destroy_by, destroyed) = row  # fmt: skip
     return StoredMessage(
         number, message_id, release, "in", origin, recipient, family, kind, purpose, conversation, State(state),
         Reason(reason), tuple(unpack_steps(steps)), decision, expires, destroy_by, bool(destroyed), sealed=True,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -108,7 +109,8 @@ class Outbox:
         if message.accounting is not None:
             account = message.accounting
             self._db.execute(
-                "INSERT INTO accounting (release, subject, recipient, purpose, time_ms, keep_until_ms) VALUES (?,?,?,?,?,?)",
+                "INSERT INTO accounting (release, subject, recipient, purpose, time_ms, keep_until_ms)"
+                " VALUES (?,?,?,?,?,?)",
                 (
                     message.release,
                     account.subject,
@@ -127,15 +129,16 @@ class Outbox:
     def unsealed(self, stream: Stream, limit: int) -> list[Unsealed]:
         """The oldest committed messages of a stream that no envelope holds."""
         rows = self._db.execute(
-            "SELECT o.row, m.entry, m.core, m.content, o.key_id, o.release, o.expires_ms, b.statement, b.signature FROM outbound o"
-            " JOIN batches b ON b.row = o.batch JOIN outbound_bodies m ON m.row = o.row WHERE o.topic = ? AND o.partition = ? AND o.seq IS NULL AND o.state = 2"
+            "SELECT o.row, m.entry, m.core, m.content, o.key_id, o.release, o.expires_ms, b.statement, b.signature"
+            " FROM outbound o JOIN batches b ON b.row = o.batch JOIN outbound_bodies m ON m.row = o.row"
+            " WHERE o.topic = ? AND o.partition = ? AND o.seq IS NULL AND o.state = 2"
             " ORDER BY o.row LIMIT ?",
             (stream.topic, stream.partition, limit),
         )
-        return [Unsealed(*row[:7], SignedBatch(row[7], row[8])) for row in rows]
+        return [Unsealed(*row[:-2], batch=SignedBatch(row[-2], row[-1])) for row in rows]
 
     def set_sealed(self, rows: Sequence[int], seq: int) -> None:
-        """These rows travel in envelope `seq`. Raises StreamLost when one of them ended meanwhile (recalled, expired)."""
+        """These rows travel in envelope `seq`. Raises StreamLost when one ended meanwhile (recalled, expired)."""
         for row in rows:
             self._db.execute("UPDATE outbound SET seq = ? WHERE row = ? AND seq IS NULL AND state = 2", (seq, row))
             if not self._db.changes():
@@ -144,14 +147,16 @@ class Outbox:
     def set_sent(self, stream: Stream, seq: int, now_ms: int) -> None:
         """The transport has envelope `seq` durably."""
         self._db.execute(
-            "UPDATE outbound SET state = 3, steps = CAST(steps || ? AS BLOB) WHERE topic = ? AND partition = ? AND seq = ? AND state = 2",
+            "UPDATE outbound SET state = 3, steps = CAST(steps || ? AS BLOB)"
+            " WHERE topic = ? AND partition = ? AND seq = ? AND state = 2",
             (pack_step(Step(State.SENT, Reason.NONE, now_ms)), stream.topic, stream.partition, seq),
         )
 
     def unseal(self, stream: Stream, after_seq: int) -> None:
         """What was sealed after `after_seq` and has no receipt is sealed again, in its old order."""
         self._db.execute(
-            "UPDATE outbound SET seq = NULL, state = 2 WHERE topic = ? AND partition = ? AND seq > ? AND state IN (2, 3)",
+            "UPDATE outbound SET seq = NULL, state = 2"
+            " WHERE topic = ? AND partition = ? AND seq > ? AND state IN (2, 3)",
             (stream.topic, stream.partition, after_seq),
         )
 
@@ -178,7 +183,8 @@ class Outbox:
     def refuse_first(self, stream: Stream, now_ms: int) -> bytes | None:
         """Refuse (ENVELOPE) the message that cannot be taken although it is alone in its envelope."""
         row = self._db.execute(
-            "SELECT release FROM outbound WHERE topic = ? AND partition = ? AND seq IS NULL AND state = 2 ORDER BY row LIMIT 1",
+            "SELECT release FROM outbound WHERE topic = ? AND partition = ? AND seq IS NULL AND state = 2"
+            " ORDER BY row LIMIT 1",
             (stream.topic, stream.partition),
         ).fetchone()
         if row is None:
@@ -225,7 +231,8 @@ class Outbox:
     def to_purge(self, now_ms: int, limit: int) -> list[tuple[int, bytes, bytes]]:
         """(row, release, key id) whose content must go."""
         return list(self._db.execute(
-            "SELECT row, release, key_id FROM outbound WHERE destroyed = 0 AND destroy_by_ms > 0 AND destroy_by_ms <= ? LIMIT ?",
+            "SELECT row, release, key_id FROM outbound"
+            " WHERE destroyed = 0 AND destroy_by_ms > 0 AND destroy_by_ms <= ? LIMIT ?",
             (now_ms, limit),
         ))  # fmt: skip
 
@@ -239,11 +246,11 @@ class Outbox:
         return None if row is None else _stored(row)
 
 
-def _stored(row: tuple[object, ...]) -> StoredMessage:
-    (number, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps, decision,
-     expires, destroy_by, destroyed, seq) = row  # fmt: skip
+def _stored(row: Any) -> StoredMessage:
+    (number, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps,
+     decision, expires, destroy_by, destroyed, seq) = row  # fmt: skip
     return StoredMessage(
         number, message_id, release or b"", "out", origin, recipient, family, kind, purpose, conversation,
         State(state), Reason(reason), tuple(unpack_steps(steps)), decision, expires, destroy_by, bool(destroyed),
         seq is not None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip

@@ -29,7 +29,8 @@ MIGRATIONS = (
         release BLOB UNIQUE, recipient TEXT NOT NULL, family TEXT NOT NULL, kind TEXT NOT NULL,
         purpose INTEGER NOT NULL, conversation BLOB NOT NULL, topic TEXT, partition INTEGER, seq INTEGER,
         state INTEGER NOT NULL, reason INTEGER NOT NULL, steps BLOB NOT NULL, decision BLOB NOT NULL,
-        batch INTEGER, key_id BLOB NOT NULL, expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0,
+        batch INTEGER, key_id BLOB NOT NULL, expires_ms INTEGER NOT NULL, destroy_by_ms INTEGER NOT NULL,
+        destroyed INTEGER NOT NULL DEFAULT 0,
         UNIQUE (origin, message_id)
     );
     CREATE TABLE outbound_bodies (row INTEGER PRIMARY KEY, entry BLOB NOT NULL, core BLOB NOT NULL, content BLOB);

@@ -80,7 +80,7 @@ class SqliteLedger:
         self._waiting.append(waiting)
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_waiting())
-        return await asyncio.shield(waiting.outcome)  # type: ignore[no-any-return]
+        return await asyncio.shield(waiting.outcome)
 
     def close(self) -> None:
         """Let what is on its way to the disk arrive, then close the files."""

@@ -83,7 +83,8 @@ class StreamStore:
     def pending(self, stream: Stream, limit: int) -> list[tuple[int, bytes]]:
         """(seq, envelope) stored and not yet durable in the transport, in order."""
         return list(self._db.execute(
-            "SELECT seq, envelope FROM envelopes WHERE topic = ? AND partition = ? AND durable = 0 ORDER BY seq LIMIT ?",
+            "SELECT seq, envelope FROM envelopes WHERE topic = ? AND partition = ? AND durable = 0"
+            " ORDER BY seq LIMIT ?",
             (stream.topic, stream.partition, limit),
         ))  # fmt: skip
 
@@ -104,7 +105,8 @@ class StreamStore:
         """The other party took everything up to `taken`: those envelopes are no longer needed."""
         key = (stream.topic, stream.partition)
         self._db.execute(
-            "UPDATE streams_out SET taken = ?, repairs = 0 WHERE topic = ? AND partition = ? AND taken < ? AND last_seq >= ?",
+            "UPDATE streams_out SET taken = ?, repairs = 0"
+            " WHERE topic = ? AND partition = ? AND taken < ? AND last_seq >= ?",
             (taken, *key, taken, taken),
         )
         self._db.execute("DELETE FROM envelopes WHERE topic = ? AND partition = ? AND seq <= ?", (*key, taken))

@@ -4,7 +4,6 @@ Trust: as a Kafka operator: who can write these files can delay and drop, and is
 """
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,5 +83,5 @@ def _open(path: Path) -> apsw.Connection:
         raise StoreError(f"the transport cannot be opened: {type(error).__name__}") from error
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(OSError):  # the file's owner already did
-            os.chmod(f"{path}{suffix}", 0o660)
+            Path(f"{path}{suffix}").chmod(0o660)
     return connection

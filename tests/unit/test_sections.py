@@ -159,7 +159,7 @@ def test_the_senders_gateway_refuses_a_record_that_lacks_a_section_its_kind_has(
     record.ClearField("travel")
     with pytest.raises(FieldInvalid) as error:
         sections.validate_record(record, whole=True)
-    assert error.value.violations == (("", "passenger.api"),)
+    assert error.value.violations == (("travel", "section.kinds"),)
 
 
 def test_a_recipient_refuses_a_disclosed_section_that_is_wrong_by_itself():
