@@ -1,6 +1,7 @@
 """`puente serve`: run one gateway in the foreground."""
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -12,6 +13,9 @@ import typer
 from broker import config
 from broker.cli.output import Exit, fail
 from broker.errors import ConfigError, PuenteError
+
+GC_AFTER = 50_000
+"""Objects between collections: what is loaded stays, and a batch makes thousands that all end by themselves."""
 
 
 def serve(
@@ -30,6 +34,8 @@ def serve(
     try:
         settings = config.load(path)
         engine = app.load_code(settings.party)
+        gc.freeze()
+        gc.set_threshold(GC_AFTER)
         if uid is not None:
             _drop(uid, uid if gid is None else gid)
         asyncio.run(server.serve(settings, engine, lambda gateway, port: _ready(gateway.link.party, port)))

@@ -188,7 +188,10 @@ class Receiver:
         verifier, fresh = await self._verifier(False), False
         items: list[Item] = []
         refused: list[Answer] = []
+        signatures: dict[bytes, bytes] = {}
         for delivery in arrived:
+            signature = signatures.setdefault(delivery.batch_statement, delivery.batch_signature)
+            delivery.batch_signature = delivery.batch_signature or signature
             if delivery.recall:
                 items.append(RecallAsked(delivery.release, self))
                 continue

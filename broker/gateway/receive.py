@@ -182,17 +182,21 @@ class _Stream:
         if not offers:
             return False
         self._asked.update(offer.release for offer in offers if offer.recall)
-        deliveries = [self._delivery(offer, until) for offer in offers]
+        signed: set[bytes] = set()
+        deliveries = [self._delivery(offer, until, signed) for offer in offers]
         self._credit -= len(deliveries)
         self._owed.update(d.release for d in deliveries)
         await self._write(pb.ReceiveResponse(deliveries=deliveries))
         return True
 
-    def _delivery(self, offer: Offer, until: int) -> pb.Delivery:
+    def _delivery(self, offer: Offer, until: int, signed: set[bytes]) -> pb.Delivery:
+        """A delivery; a batch's signature goes with the first of its messages in a response."""
+        again = offer.batch.statement in signed
+        signed.add(offer.batch.statement)
         return pb.Delivery(
             message=b"" if offer.recall else self._opened(offer),
             batch_statement=offer.batch.statement,
-            batch_signature=offer.batch.signature,
+            batch_signature=b"" if again else offer.batch.signature,
             lease_until_ms=until,
             attempt=offer.attempt,
             withheld=[pb.OwnNotice(slot=slot, code=code) for slot, code in offer.withheld],  # type: ignore[arg-type]

@@ -135,7 +135,7 @@ class Outbox:
             " ORDER BY o.row LIMIT ?",
             (stream.topic, stream.partition, limit),
         )
-        return [Unsealed(*row[:-2], batch=SignedBatch(row[-2], row[-1])) for row in rows]
+        return [Unsealed(r[0], r[1], r[2], r[3], r[4], r[5], r[6], SignedBatch(r[7], r[8])) for r in rows]
 
     def set_sealed(self, rows: Sequence[int], seq: int) -> None:
         """These rows travel in envelope `seq`. Raises StreamLost when one ended meanwhile (recalled, expired)."""

@@ -411,6 +411,7 @@ class Delivery(_message.Message):
     """Message, canonical, with the slots that the agency's own gateway shows."""
     batch_statement: _builtins.bytes
     batch_signature: _builtins.bytes
+    """Empty: as with the first delivery of the same batch statement in this response."""
     lease_until_ms: _builtins.int
     attempt: _builtins.int
     recall: _builtins.bool
