@@ -111,26 +111,38 @@ class Mailbox:
 
     def lease(self, agency: str, holder: str, now_ms: int, until_ms: int, limit: int) -> list[Offer]:
         """Lease the next messages of conversations that nobody else holds, in order, and record them as delivered."""
-        found = self._db.execute(
-            "SELECT i.row, i.attempts, i.steps, i.conversation FROM inbound i"
-            " LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
-            " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
-            " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) ORDER BY i.row LIMIT ?",
-            (agency, now_ms, holder, limit * 2),
-        ).fetchall()
-        rows = [row for row in found if not _slow(row[1], row[2], now_ms)][:limit]
+        rows = self._next(agency, holder, now_ms, limit)
         self._db.executemany(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-            ((agency, conversation, holder, until_ms) for conversation in {row[3] for row in rows}),
+            ((agency, conversation, holder, until_ms) for conversation in {conversation for _, conversation in rows}),
         )
         step = pack_step(Step(State.DELIVERED, Reason.NONE, now_ms))
         self._db.executemany(
             "UPDATE inbound SET state = 5, attempts = attempts + 1,"
             " steps = CAST(CASE state WHEN 4 THEN steps || ? ELSE steps END AS BLOB)"
             " WHERE row = ?",
-            ((step, row[0]) for row in rows),
+            ((step, row) for row, _ in rows),
         )
-        return [_offer(self._db.execute(_OFFER + " WHERE i.row = ?", (row[0],)).fetchone()) for row in rows]
+        return [_offer(self._db.execute(_OFFER + " WHERE i.row = ?", (row,)).fetchone()) for row, _ in rows]
+
+    def _next(self, agency: str, holder: str, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        """(row, conversation) of what may be offered: behind a message that is offered slowly, all wait."""
+        rows: list[tuple[int, bytes]] = []
+        slowly: set[bytes] = set()
+        for row, attempts, steps, conversation in self._db.execute(
+            "SELECT i.row, i.attempts, i.steps, i.conversation FROM inbound i"
+            " LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
+            " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
+            " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) ORDER BY i.row",
+            (agency, now_ms, holder),
+        ):
+            if len(rows) >= limit:
+                break
+            if conversation in slowly or _slow(attempts, steps, now_ms):
+                slowly.add(conversation)
+            else:
+                rows.append((row, conversation))
+        return rows
 
     def recalls_to_answer(self, agency: str, limit: int) -> list[Offer]:
         """Recalled after they were acknowledged: the agency is asked to destroy."""
