@@ -6,6 +6,7 @@ from typing import Final
 
 from broker.canonical import leaf_hash, parse
 from broker.ledger.streams import Inflow, Outflow
+from broker.errors import CanonicalError
 from broker.message import Reason, State, Stream
 from broker.v1.envelope_pb2 import (
     CONTROL_KIND_HEADS,
@@ -70,7 +71,10 @@ def receipt_item(body: bytes) -> Item:
 
 def parse_receipt(body: bytes) -> Receipt:
     """A receipt that came. Raises CanonicalError."""
-    return parse(Receipt, body)
+    found = parse(Receipt, body)
+    if not found.state or not found.reason:
+        raise CanonicalError("a receipt has a state and a reason")
+    return found
 
 
 def recall_item(release: bytes, origin: str, reason: Reason, expires_ms: int) -> Item:
@@ -81,7 +85,10 @@ def recall_item(release: bytes, origin: str, reason: Reason, expires_ms: int) ->
 
 def parse_recall(body: bytes) -> Recall:
     """A recall that came. Raises CanonicalError."""
-    return parse(Recall, body)
+    found = parse(Recall, body)
+    if not found.reason:
+        raise CanonicalError("a recall has a reason")
+    return found
 
 
 def heads_item(sent: Iterable[tuple[Stream, Outflow]], taken: Sequence[Inflow]) -> Item:
