@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from broker.canonical import leaf_hash, parse
-from broker.ledger.streams import Inflow, Outflow
 from broker.errors import CanonicalError
+from broker.ledger.streams import Inflow, Outflow
 from broker.message import Reason, State, Stream
 from broker.v1.envelope_pb2 import (
     CONTROL_KIND_HEADS,

@@ -415,13 +415,7 @@ class Inbound:
 
 
 def _newest(stands: Reason, found: Reason) -> Reason:
-    """Why the stream's next envelope was not taken: what lies behind it is missing in any case, and says nothing new."""
-    said_more = stands not in {Reason.NONE, Reason.MISSING}
-    return stands if found is Reason.NONE or (found is Reason.MISSING and said_more) else found
-
-
-def _newest(stands: Reason, found: Reason) -> Reason:
-    """Why the stream's next envelope was not taken: what lies behind it is missing in any case, and says nothing new."""
+    """Why the stream's next envelope was not taken; that those behind it miss it says nothing new."""
     said_more = stands not in {Reason.NONE, Reason.MISSING}
     return stands if found is Reason.NONE or (found is Reason.MISSING and said_more) else found
 
