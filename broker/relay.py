@@ -121,12 +121,10 @@ class Relay:
         """Seal and drain every stream that has something; control first, for the other side waits on it."""
         busy = False
         await self._heads_when_due()
-        for stream in self._fences:
-            if stream.topic == self.link.topic_out(CONTROL):
-                busy |= await self._seal_control(stream)
+        busy |= await self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
         for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
             busy |= await self._seal_data(stream)
-        for stream in self._fences:
+        for stream in self.ledger.read(lambda tx: tx.streams.not_durable()):
             busy |= await self._drain(stream)
         return busy
 
@@ -258,12 +256,12 @@ class Relay:
         """Feed what the transport has to inbound, stream by stream, control first."""
         if not self.transport.changed():
             return False
+        flows = {flow.stream: flow.position for flow in self.ledger.read(lambda tx: tx.streams.inflows())}
         for stream in self.link.streams_in():
-            await self._read(stream)
+            await self._read(stream, flows.get(stream, 0))
         return True
 
-    async def _read(self, stream: Stream) -> None:
-        position = self.ledger.read(lambda tx: tx.streams.inflow(stream)).position
+    async def _read(self, stream: Stream, position: int) -> None:
         while arrivals := self.transport.get(stream, position, READ_AT_ONCE):
             for arrival in arrivals:
                 taken = await self._take(stream, arrival)
@@ -273,11 +271,12 @@ class Relay:
     async def _take(self, stream: Stream, arrival: Arrival) -> Taken:
         """One arrival; control that it depends on is read while it waits, for ten seconds at most."""
         deadline = time.monotonic() + CONTROL_PATIENCE_S
+        ahead = Stream(self.link.topic_in(CONTROL), 0)
         while True:
             try:
                 return await self.inbound.take(stream, arrival, patient=time.monotonic() < deadline)
             except Waiting:
-                await self._read(Stream(self.link.topic_in(CONTROL), 0))
+                await self._read(ahead, self.ledger.read(lambda tx: tx.streams.inflow(ahead)).position)
                 await asyncio.sleep(IDLE_S)
 
     def _after(self, stream: Stream, taken: Taken) -> None:

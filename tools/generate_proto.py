@@ -12,7 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import google.protobuf
 import grpc_tools
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
@@ -25,7 +24,9 @@ DESCRIPTOR_SET = "descriptor_set.binpb"
 
 
 def main() -> int:
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where protoc finds its plugins
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where protoc finds its plugins
+    )
     with tempfile.TemporaryDirectory() as scratch:
         made = generate(Path(scratch))
         if "--check" in sys.argv[1:]:
@@ -90,7 +91,12 @@ def adopt_validate(out: Path, made: Path) -> None:
     for path in made.glob("*.py*"):
         text = path.read_text()
         text = text.replace("from buf.validate import validate_pb2", "from broker.v1 import buf_validate_pb2")
-        text = re.sub(r"^(\s*)import buf\.validate\.validate_pb2\n", r"\1import broker.v1.buf_validate_pb2\n", text, flags=re.M)
+        text = re.sub(
+            r"^(\s*)import buf\.validate\.validate_pb2\n",
+            r"\1import broker.v1.buf_validate_pb2\n",
+            text,
+            flags=re.MULTILINE,
+        )
         path.write_text(text)
 
 
@@ -102,7 +108,11 @@ def run(*arguments: str) -> None:
 
 def check(made: Path) -> int:
     names = {p.name for p in made.iterdir()} | {p.name for p in OUT.glob("*_pb2*")}
-    stale = sorted(n for n in names if not (OUT / n).exists() or not (made / n).exists() or not filecmp.cmp(OUT / n, made / n, shallow=False))
+    stale = sorted(
+        n
+        for n in names
+        if not (OUT / n).exists() or not (made / n).exists() or not filecmp.cmp(OUT / n, made / n, shallow=False)
+    )
     if stale:
         print("broker/v1 is not what proto/ gives; run `make proto`. Stale: " + ", ".join(stale), file=sys.stderr)
         return 1

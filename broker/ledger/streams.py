@@ -80,6 +80,11 @@ class StreamStore:
             (stream.topic, stream.partition, seq, after, count, envelope, now_ms),
         )
 
+    def not_durable(self) -> list[Stream]:
+        """Streams with envelopes that the transport does not have durably."""
+        rows = self._db.execute("SELECT DISTINCT topic, partition FROM envelopes WHERE durable = 0")
+        return [Stream(topic, partition) for topic, partition in rows]
+
     def pending(self, stream: Stream, limit: int) -> list[tuple[int, bytes]]:
         """(seq, envelope) stored and not yet durable in the transport, in order."""
         return list(self._db.execute(
