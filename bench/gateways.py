@@ -68,6 +68,8 @@ class Link:
 
     made: development.Development
     running: dict[str, Gateway] = field(default_factory=dict)
+    died: bool = False
+    """Whether a gateway that had to die did."""
 
     @property
     def folder(self) -> Path:
