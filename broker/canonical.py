@@ -67,6 +67,12 @@ def encode(message: Message) -> bytes:
 _Check = Callable[[Message], None]
 
 
+def check_enums(message: Message) -> None:
+    """Raise CanonicalError when an enum at any depth has a value that its list does not."""
+    for check in _enum_checks(message.DESCRIPTOR):
+        check(message)
+
+
 @cache
 def _enum_checks(descriptor: Descriptor) -> tuple[_Check, ...]:
     """What to run on a message so that no unknown enum value stays: nothing when no enum is below it.

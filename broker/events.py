@@ -1,5 +1,6 @@
 """Structured log events: named, with keys of a closed list, so that no payload, subject or fact can slip in."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -29,8 +30,9 @@ def configure(*, quiet: bool = False) -> None:
 
 
 def log(event: str, **values: str | float) -> None:
-    """Record an event at level info; unknown keys are dropped and named."""
-    structlog.get_logger().info(event, **values)
+    """Record an event at level info; unknown keys are dropped and named. A log that cannot be written changes nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        structlog.get_logger().info(event, **values)
 
 
 def _allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,5 +1,7 @@
 """ExchangeService: what agencies call."""
 
+import re
+
 from broker import retention, wire
 from broker.app import Gateway
 from broker.errors import InvalidError, LinkError, NotFoundError
@@ -16,6 +18,7 @@ from broker.v1 import codes_pb2
 from broker.v1 import exchange_service_pb2 as pb
 
 PAGE_MAX = 1000
+_ROW = re.compile(r"[0-9]{1,18}")
 _OUTCOMES = {
     "accepted": pb.SUBMIT_RESULT_ACCEPTED,
     "refused": pb.SUBMIT_RESULT_REFUSED,
@@ -139,7 +142,7 @@ def page_size(asked: int) -> int:
 
 def page_row(token: str) -> int:
     """The row that a page token stands for."""
-    if token and not token.isdecimal():
+    if token and not _ROW.fullmatch(token):
         raise PageInvalid("a page token that this service did not give")
     return int(token or 0)
 

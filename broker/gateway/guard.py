@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from broker.agreement import Agreement
+from broker.canonical import check_enums
 from broker.config import Config
 from broker.errors import CanonicalError, CertificateError, DeniedError
 from broker.events import log
@@ -109,7 +110,7 @@ class Guard:
 
 
 def parsed(request: type[_M], data: bytes) -> _M:
-    """A request without unknown fields at any depth. Raises CanonicalError."""
+    """A request without unknown fields or enum values at any depth. Raises CanonicalError."""
     message = request()
     try:
         message.ParseFromString(data)
@@ -119,4 +120,5 @@ def parsed(request: type[_M], data: bytes) -> _M:
     message.DiscardUnknownFields()
     if message.ByteSize() != size:
         raise CanonicalError("the request has unknown fields")
+    check_enums(message)
     return message
