@@ -30,7 +30,7 @@ def configure(*, quiet: bool = False) -> None:
 
 
 def log(event: str, **values: str | float) -> None:
-    """Record an event at level info; unknown keys are dropped and named. A log that cannot be written changes nothing."""
+    """Record an event at level info; unknown keys are dropped and counted. A log that fails changes nothing."""
     with contextlib.suppress(OSError, ValueError):
         structlog.get_logger().info(event, **values)
 
