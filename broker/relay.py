@@ -16,10 +16,10 @@ from broker import answers, control, retention
 from broker.decision import Secrets
 from broker.errors import LinkError, StoreError, StreamLost
 from broker.events import log
-from broker.inbound import Inbound, Taken, Waiting
+from broker.inbound import Inbound, Outcome, Taken, Waiting
 from broker.ledger.outbox import Unsealed
 from broker.ledger.sqlite import SqliteLedger, Transaction
-from broker.ledger.streams import Outflow
+from broker.ledger.streams import Inflow, Outflow
 from broker.link import CONTROL, Link
 from broker.message import Clock, Reason, Stream
 from broker.outbound import Outbound
@@ -70,6 +70,7 @@ class Relay:
         self.work = outbound.committed
         self._fences: dict[Stream, int] = {}
         self._since_heads = 0
+        self._unread = True
         self._heads_sent_ms = 0
         self._heads_wanted = False
         self._heard = time.monotonic()
@@ -254,29 +255,37 @@ class Relay:
 
     async def read_waiting(self) -> bool:
         """Feed what the transport has to inbound, stream by stream, control first."""
-        if not self.transport.changed():
+        self._unread |= self.transport.changed()
+        if not self._unread:
             return False
-        flows = {flow.stream: flow.position for flow in self.ledger.read(lambda tx: tx.streams.inflows())}
+        flows = {flow.stream: flow for flow in self.ledger.read(lambda tx: tx.streams.inflows())}
         for stream in self.link.streams_in():
-            await self._read(stream, flows.get(stream, 0))
+            await self._read(flows.get(stream, Inflow(stream, 0, Reason.NONE, 0)))
+        self._unread = False  # only now: a store that failed on the way leaves something to read
         return True
 
-    async def _read(self, stream: Stream, position: int) -> None:
-        while arrivals := self.transport.get(stream, position, READ_AT_ONCE):
+    async def _read(self, flow: Inflow) -> None:
+        """Read a stream to its end. While one envelope goes to the disk, the next is judged where that one leads to."""
+        committing: asyncio.Future[Taken] | None = None
+        while arrivals := self.transport.get(flow.stream, flow.position, READ_AT_ONCE):
             for arrival in arrivals:
-                taken = await self._take(stream, arrival)
-                position = arrival.next_position
-                self._after(stream, taken)
+                outcome = await self._take(arrival, flow)
+                before, committing = committing, self.ledger.enqueue(outcome.change)
+                if before is not None:
+                    self._after(flow.stream, await before)
+                flow = outcome.after
+        if committing is not None:
+            self._after(flow.stream, await committing)
 
-    async def _take(self, stream: Stream, arrival: Arrival) -> Taken:
+    async def _take(self, arrival: Arrival, flow: Inflow) -> Outcome:
         """One arrival; control that it depends on is read while it waits, for ten seconds at most."""
         deadline = time.monotonic() + CONTROL_PATIENCE_S
         ahead = Stream(self.link.topic_in(CONTROL), 0)
         while True:
             try:
-                return await self.inbound.take(stream, arrival, patient=time.monotonic() < deadline)
+                return self.inbound.take(arrival, flow, patient=time.monotonic() < deadline)
             except Waiting:
-                await self._read(ahead, self.ledger.read(lambda tx: tx.streams.inflow(ahead)).position)
+                await self._read(self.ledger.read(lambda tx: tx.streams.inflow(ahead)))
                 await asyncio.sleep(IDLE_S)
 
     def _after(self, stream: Stream, taken: Taken) -> None:

@@ -55,11 +55,13 @@ class ControlStore:
         )
         return int(self._db.last_insert_rowid())
 
-    def recall(self, release: bytes) -> KeptRecall | None:
-        """The recall of a release, if one came."""
-        query = "SELECT release, origin, reason, until_ms, answer_by_ms FROM recalls WHERE release = ?"
-        row = self._db.execute(query, (release,)).fetchone()
-        return None if row is None else KeptRecall(row[0], row[1], Reason(row[2]), row[3], row[4])
+    def recalls(self, releases: Sequence[bytes]) -> dict[bytes, KeptRecall]:
+        """The recalls that came of these releases."""
+        marks = ",".join("?" * len(releases))
+        query = f"SELECT release, origin, reason, until_ms, answer_by_ms FROM recalls WHERE release IN ({marks})"  # noqa: S608
+        return {
+            row[0]: KeptRecall(row[0], row[1], Reason(row[2]), *row[3:]) for row in self._db.execute(query, releases)
+        }
 
     def keep_recall(self, recall: KeptRecall) -> None:
         """Keep a recall until it can no longer matter."""

@@ -55,11 +55,15 @@ class Mailbox:
         row = self._db.execute("SELECT receipt FROM inbound WHERE release = ?", (release,)).fetchone()
         return None if row is None else row[0]
 
-    def seen(self, origin: str, message_id: bytes) -> bytes | None:
-        """The first release that came with this message id."""
-        query = "SELECT release FROM inbound WHERE origin = ? AND message_id = ? ORDER BY row LIMIT 1"
-        row = self._db.execute(query, (origin, message_id)).fetchone()
-        return None if row is None else row[0]
+    def receipts(self, releases: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The last receipt given for each of these releases that was already answered."""
+        query = f"SELECT release, receipt FROM inbound WHERE release IN ({_marks(releases)})"  # noqa: S608
+        return dict(self._db.execute(query, releases))
+
+    def seen(self, message_ids: Sequence[bytes]) -> set[tuple[str, bytes]]:
+        """(origin, message id) of those that came before, under whatever release."""
+        query = f"SELECT origin, message_id FROM inbound WHERE message_id IN ({_marks(message_ids)})"  # noqa: S608
+        return set(self._db.execute(query, message_ids))
 
     def correctable(self, message_id: bytes, origin: str, recipient: str, family: str, conversation: bytes) -> bool:
         """Whether a message of that id was received with the same origin, recipient, family and conversation."""
@@ -233,6 +237,10 @@ class Mailbox:
     def counts(self) -> dict[State, int]:
         """How many messages that came are in each state."""
         return {State(s): n for s, n in self._db.execute("SELECT state, count(*) FROM inbound GROUP BY state")}
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _slow(attempts: int, steps: bytes, now_ms: int) -> bool:

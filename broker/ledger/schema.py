@@ -48,7 +48,7 @@ MIGRATIONS = (
         destroyed INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE inbound_bodies (row INTEGER PRIMARY KEY, entry BLOB NOT NULL, core BLOB NOT NULL, content BLOB);
-    CREATE INDEX inbound_seen ON inbound (origin, message_id);
+    CREATE INDEX inbound_seen ON inbound (message_id, origin);
     CREATE INDEX inbound_waiting ON inbound (recipient, row) WHERE state IN (4, 5);
     CREATE INDEX inbound_recalled ON inbound (recipient, row) WHERE recall = 1;
     CREATE INDEX inbound_expiry ON inbound (expires_ms) WHERE state IN (4, 5);

@@ -74,13 +74,17 @@ class SqliteLedger:
 
         Raises: BusyError when too much waits; StoreError when the store failed; whatever the change raised.
         """
+        return await asyncio.shield(self.enqueue(change))
+
+    def enqueue(self, change: Callable[[Transaction], T]) -> "asyncio.Future[T]":
+        """The same without waiting: changes run in the order in which they were enqueued. Raises BusyError."""
         if len(self._waiting) >= MAX_WAITING:
             raise BusyError("the ledger is busy; nothing was accepted")
-        waiting = _Waiting(change, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(change, outcome))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_waiting())
-        return await asyncio.shield(waiting.outcome)
+        return outcome
 
     def close(self) -> None:
         """Let what is on its way to the disk arrive, then close the files."""
