@@ -19,7 +19,11 @@ class Gateways:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, party: str) -> None:
-        self.processes[party] = start(self.configs[party])
+        self.processes[party] = start(self.configs[party], log=self.log(party))
+
+    def log(self, party: str) -> Path:
+        """What the gateway wrote to its standard error."""
+        return self.folder / f"{party}.log"
 
     def stop(self, party: str) -> None:
         stop(self.processes.pop(party))
