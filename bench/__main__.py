@@ -8,7 +8,7 @@ import json
 import os
 import pstats
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +64,7 @@ class Bench:
             run = exchange.at_full_speed(link, records, size, calls)
             self._proven(link, run)
         self.rows.add(name, "records/s", run.rate)
-        note(f"run {n + 1}: {name} {run.rate:,.0f} records/s")
+        note(f"run {n + 1}: {name} {run.rate:,.0f} records/s; CPU ms a record: {_words(run.cpu)}")
 
     def _latency(self, n: int) -> None:
         with gateways.running() as link:
@@ -74,6 +74,7 @@ class Bench:
             value = 1000 * report.percentile(run.latencies, share / 100)
             self.rows.add(f"latency100_p{share}", "ms", value)
             note(f"run {n + 1}: latency100_p{share} {value:.1f} ms")
+        note(f"run {n + 1}: ms at the median: {_words(run.stages)}")
 
     def _memory(self) -> None:
         """One life of both gateways, as fast as it goes; peaks before the operators ask, for that reads the logs."""
@@ -118,6 +119,10 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def _words(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+
+
 def _report(bench: Bench) -> dict[str, Any]:
     commit, dirty = report.commit()
     found: dict[str, Any] = {
@@ -137,6 +142,13 @@ def _report(bench: Bench) -> dict[str, Any]:
             "minimised_share": workload.MINIMISED / workload.CYCLE,
             "refused_share": workload.REFUSED / workload.CYCLE,
             "by_family": {"passenger": bench.size.records},
+        },
+        "client": {
+            "answers_signed": False,
+            "journal": False,
+            "batches_in_flight": CALLS_OF_BATCHES,
+            "singles_in_flight": CALLS_OF_ONE,
+            "poll_ms": 1000 * exchange.POLL_S,
         },
         "rows": bench.rows.json(),
         "proof": bench.proof(),

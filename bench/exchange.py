@@ -6,6 +6,7 @@ sender keeps its calls in memory: both are options of the client that cost the g
 
 import asyncio
 import contextlib
+import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from bench.gateways import PARTIES, Link
 from bench.watch import Watch
 from broker.client import Client, Delivery
 from broker.client.receiver import Receiver
+from broker.message import State
 
 POLL_S: Final = 0.005
 CREDIT: Final = 2048
@@ -54,6 +56,10 @@ class Run:
     refused: int = 0
     latencies: list[float] = field(default_factory=list)
     peaks: dict[tuple[int, str], float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    """Processor time of each gateway and of both clients, in milliseconds a record."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Where the median message's time went, in milliseconds."""
 
     @property
     def rate(self) -> float:
@@ -69,12 +75,18 @@ def at_full_speed(link: Link, count: int, size: int, calls: int, peaks_at: tuple
 async def _at_full_speed(link: Link, groups: Iterator[workload.Group], calls: int, peaks_at: tuple[int, ...]) -> Run:
     run = Run()
     async with _clients(link) as sender:
+        used = _used(link)
         started = time.perf_counter()
         submitting = [asyncio.create_task(_submit_all(sender, groups, run)) for _ in range(calls)]
         with Watch(link.ledger("us")) as watch:
             await _until_acknowledged(link, run, watch, submitting, peaks_at)
         run.seconds = time.perf_counter() - started
+        run.cpu = {who: 1000 * (now - used[who]) / run.records for who, now in _used(link).items()}
     return run
+
+
+def _used(link: Link) -> dict[str, float]:
+    return {**{party: link.running[party].cpu_s() for party in PARTIES}, "clients": time.process_time()}
 
 
 async def _submit_all(sender: Client, groups: Iterator[workload.Group], run: Run) -> None:
@@ -143,9 +155,26 @@ async def _at_a_rate(link: Link, seconds: float) -> Run:
                     raise RunError("a record was not acknowledged")
                 await asyncio.sleep(POLL_S)
             watching.cancel()
+            run.stages = _stages(watch.steps(), due, acknowledged)
         run.seconds = time.perf_counter() - started
     run.latencies = sorted(acknowledged[message_id] - at for message_id, at in due.items())
     return run
+
+
+def _stages(
+    steps: dict[bytes, dict[State, float]], due: dict[bytes, float], acknowledged: dict[bytes, float]
+) -> dict[str, float]:
+    """Medians between what the gateways wrote down: due, accepted, sent, received, acknowledged, seen here."""
+    wall = time.time() - time.perf_counter()
+    times = [[due[name] + wall, *(steps[name][state] for state in _STAGES), acknowledged[name] + wall] for name in due]
+    names = ["due", *(state.name.lower() for state in _STAGES), "seen"]
+    return {
+        f"{names[n]} to {names[n + 1]}": 1000 * statistics.median(one[n + 1] - one[n] for one in times)
+        for n in range(len(names) - 1)
+    }
+
+
+_STAGES: Final = (State.ACCEPTED, State.SENT, State.RECEIVED, State.ACKNOWLEDGED)
 
 
 async def _one(sender: Client, group: workload.Group, run: Run, due: dict[bytes, float], at: float) -> None:

@@ -41,6 +41,11 @@ class Gateway:
                 return int(line.split()[1]) / 1024
         raise StartError("a gateway has gone")
 
+    def cpu_s(self) -> float:
+        """Processor time of its life so far, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> int:
         """End it in order; the exit code."""
         if self.process.poll() is None:

@@ -9,7 +9,7 @@ from typing import Self
 
 import apsw
 
-from broker.message import FINAL, State
+from broker.message import FINAL, State, unpack_steps
 
 
 class Watch:
@@ -51,3 +51,11 @@ class Watch:
                 self._low = row
                 self._seen.discard(row)
         return found
+
+    def steps(self) -> dict[bytes, dict[State, float]]:
+        """When each acknowledged message reached each state, in seconds of the clock, as its gateways say."""
+        query = "SELECT message_id, steps FROM outbound WHERE state = ?"
+        return {
+            message_id: {step.state: step.at_ms / 1000 for step in unpack_steps(steps)}
+            for message_id, steps in self._db.execute(query, (int(State.ACKNOWLEDGED),))
+        }

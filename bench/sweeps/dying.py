@@ -1,7 +1,9 @@
 """A gateway that is killed at its n-th sync: `python -m bench.sweeps.dying [--at N] [--bug early_word] --config ...`.
 
 The kill is SIGKILL to itself at the moment when SQLite asks for the sync: what was written before is there, nothing
-after it happens, nobody hears. Without `--at` it counts, and writes `syncs` beside the configuration when it ends.
+after it happens, nobody hears. Under strace these are all fdatasync calls of a gateway but those of folders, which
+SQLite makes within the sync of a new file. Without `--at` it
+counts, and writes `syncs` beside the configuration when it ends.
 """
 
 import argparse
