@@ -99,16 +99,32 @@ class Edge:
         return self.channel(self.issue(role, name or PERSONS[role]))
 
 
-async def call(channel, method, data, timeout=10.0):
+async def call(channel, method, data, seconds=10.0):
     """The raw answer of one unary call; `data` is bytes or a message."""
     if not isinstance(data, bytes):
         data = data.SerializeToString()
-    return await channel.unary_unary(f"/broker.v1.{method}")(data, timeout=timeout)
+    return await channel.unary_unary(f"/broker.v1.{method}")(data, timeout=seconds)
 
 
-async def fails(channel, method, data=b"", timeout=10.0):
+async def code(channel, method, data):
+    """The status of a call, whatever it is."""
+    try:
+        await call(channel, method, data)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+async def says(stream, acts):
+    """Act on a Receive stream, and read what comes first."""
+    for act in acts:
+        await stream.write(act if isinstance(act, bytes) else act.SerializeToString())
+    return await stream.read()
+
+
+async def fails(channel, method, data=b"", seconds=10.0):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(channel, method, data, timeout)
+        await call(channel, method, data, seconds)
     return refused(caught.value)
 
 

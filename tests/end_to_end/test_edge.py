@@ -18,7 +18,7 @@ from broker.v1 import codes_pb2, facts_pb2
 from broker.v1 import exchange_service_pb2 as pb
 from broker.v1 import operations_service_pb2 as operations
 from broker.v1 import oversight_service_pb2 as oversight
-from tests.end_to_end.edge_story import METHODS, PERSONS, call, fails, logged, one_edge, refused
+from tests.end_to_end.edge_story import METHODS, PERSONS, call, code, fails, logged, one_edge, refused, says
 from tests.simulator import Simulator, person
 
 Code = grpc.StatusCode
@@ -62,7 +62,7 @@ class _Signer:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x05ab", os.urandom(200)], ids=["ff", "cut", "random"])
 async def test_garbage_is_malformed(edge, method, data):
-    role = sorted(METHODS[method][1])[0]
+    role = min(METHODS[method][1])
     answer = await fails(edge.caller(role), method, data)
     assert tuple(answer) == (Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
     assert len(answer.request_id) == 32
@@ -70,7 +70,7 @@ async def test_garbage_is_malformed(edge, method, data):
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_unknown_field_is_malformed(edge, method):
-    role = sorted(METHODS[method][1])[0]
+    role = min(METHODS[method][1])
     answer = await fails(edge.caller(role), method, b"\xaa\x7d\x04spam")
     assert tuple(answer) == (Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
     assert b"spam" not in answer.text
@@ -93,8 +93,8 @@ async def test_more_than_a_request_may_hold_is_refused_before_it_is_read(edge):
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_call_without_a_deadline_is_refused(edge, method):
-    role = sorted(METHODS[method][1])[0]
-    answer = await fails(edge.caller(role), method, b"", timeout=None)
+    role = min(METHODS[method][1])
+    answer = await fails(edge.caller(role), method, b"", seconds=None)
     assert tuple(answer) == (Code.INVALID_ARGUMENT, "DEADLINE_REQUIRED")
 
 
@@ -121,7 +121,7 @@ async def test_a_call_without_a_deadline_is_refused(edge, method):
     ids=lambda value: value if isinstance(value, str) else str(value).strip()[:40],
 )
 async def test_a_field_that_breaks_its_rule_is_invalid_and_is_never_our_bug(edge, method, request_):
-    role = sorted(METHODS[method][1])[0]
+    role = min(METHODS[method][1])
     answer = await fails(edge.caller(role), method, request_)
     assert answer.code is Code.INVALID_ARGUMENT
     assert answer.reason in {"FIELD_INVALID", "MALFORMED_MESSAGE"}
@@ -137,10 +137,7 @@ async def test_a_role_may_call_what_is_its_own_and_nothing_else(edge, method, ro
     request, roles = METHODS[method]
     channel = edge.caller(role)
     if role in roles:
-        try:
-            await call(channel, method, request())
-        except grpc.aio.AioRpcError as error:
-            assert error.code() in {Code.NOT_FOUND, Code.INVALID_ARGUMENT}
+        assert await code(channel, method, request()) in {Code.OK, Code.NOT_FOUND, Code.INVALID_ARGUMENT}
     else:
         assert tuple(await fails(channel, method, request())) == (Code.PERMISSION_DENIED, "ROLE_REQUIRED")
 
@@ -149,8 +146,7 @@ async def test_a_person_may_not_open_a_receive_stream(edge):
     for role in ("officer", "operator", "auditor"):
         stream = edge.caller(role).stream_stream("/broker.v1.ExchangeService/Receive")(timeout=5)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stream.write(pb.ReceiveRequest(open=pb.ReceiveOpen(credit=1)).SerializeToString())
-            await stream.read()
+            await says(stream, [pb.ReceiveRequest(open=pb.ReceiveOpen(credit=1))])
         assert tuple(refused(caught.value)) == (Code.PERMISSION_DENIED, "ROLE_REQUIRED")
 
 
@@ -173,13 +169,13 @@ async def test_a_certificate_that_names_nobody_we_serve_is_unmapped(edge, role, 
 async def test_without_a_certificate_or_with_one_of_another_authority_there_is_no_connection(edge):
     stranger = identity.issue(identity.make_ca("us"), "agency", "us.cbp", "us")
     for issued in (None, stranger):
-        answer = await fails(edge.channel(issued), "ExchangeService/GetCatalog", timeout=2)
+        answer = await fails(edge.channel(issued), "ExchangeService/GetCatalog", seconds=2)
         assert answer.code is Code.UNAVAILABLE
 
 
 async def test_an_expired_certificate_does_not_connect(edge):
     issued = edge.issue(days=1, now=dt.datetime.now(dt.UTC) - dt.timedelta(days=3))
-    answer = await fails(edge.channel(issued), "ExchangeService/GetCatalog", timeout=2)
+    answer = await fails(edge.channel(issued), "ExchangeService/GetCatalog", seconds=2)
     assert answer.code in {Code.UNAVAILABLE, Code.UNAUTHENTICATED}
 
 
@@ -262,9 +258,7 @@ async def test_a_certificate_that_expires_loses_its_open_stream(edge, monkeypatc
 async def test_a_stream_that_breaks_its_rules_is_malformed(edge, acts):
     stream = edge.caller().stream_stream("/broker.v1.ExchangeService/Receive")(timeout=5)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        for act in acts:
-            await stream.write(act if isinstance(act, bytes) else act.SerializeToString())
-        await stream.read()
+        await says(stream, acts)
     assert tuple(refused(caught.value)) == (Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
 
 
@@ -373,20 +367,20 @@ async def test_a_suspended_link_and_an_expired_agreement_are_failed_precondition
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "reason"),
+    ("error", "wanted", "reason"),
     [
         (StoreError("down"), Code.UNAVAILABLE, "STORE_UNAVAILABLE"),
         (BusyError("busy"), Code.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     ],
 )
-async def test_what_passes_says_when_to_try_again(edge, monkeypatch, error, code, reason):
+async def test_what_passes_says_when_to_try_again(edge, monkeypatch, error, wanted, reason):
     async def commit(_):
         raise error
 
     monkeypatch.setattr(type(edge.gateway.ledger), "commit", lambda self, change: commit(change))
     answer = await fails(edge.caller(), "ExchangeService/Submit", a_request(edge))
     monkeypatch.undo()
-    assert tuple(answer) == (code, reason)
+    assert tuple(answer) == (wanted, reason)
     assert answer.retry_s > 0
 
 

@@ -1,4 +1,4 @@
-"""What a receiving gateway does with whatever arrives: protocol section 5, row by row, against a peer with valid keys."""
+"""What a receiving gateway does with what arrives, row by row of protocol section 5; the peer has valid keys."""
 
 import os
 
@@ -91,7 +91,7 @@ async def test_an_envelope_of_another_place_party_key_or_agreement_is_skipped(pe
 async def test_an_envelope_put_into_another_partition_is_skipped(peer):
     content, _, conversation = peer.one()
     stream = peer.stream(conversation)
-    elsewhere = Stream(stream.topic, (stream.partition + 1) % 8)
+    elsewhere = Stream(stream.topic, (stream.partition + 1) % peer.link.partitions("passenger"))
     await skipped(peer, elsewhere, peer.seal(stream, content))
 
 
@@ -363,7 +363,7 @@ async def test_a_statement_for_another_link_agency_or_family_is_refused_by_autho
 async def test_a_conversation_in_another_partition_is_refused_by_authority(peer):
     content, release, conversation = peer.one()
     stream = peer.stream(conversation)
-    elsewhere = Stream(stream.topic, (stream.partition + 1) % 8)
+    elsewhere = Stream(stream.topic, (stream.partition + 1) % peer.link.partitions("passenger"))
     await peer.send(elsewhere, content)
     assert peer.sim.receipts_waiting("mx") == {release: (State.REFUSED, Reason.AUTHORITY)}
 

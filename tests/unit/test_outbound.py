@@ -90,7 +90,7 @@ async def test_one_bad_record_does_not_hold_up_its_neighbours(sim):
 
 
 async def test_a_gateway_attests_for_an_agency_that_has_no_key_and_policy_sees_it(sim):
-    batch, items = sim.batch([person()])
+    _, items = sim.batch([person()])
     attest = sim.us.link.attest
     changed = []
     for item in items:
@@ -146,7 +146,7 @@ async def test_a_statement_in_anothers_name_is_invalid_whatever_key_signed_it(si
 
 
 async def test_a_key_that_the_agreement_does_not_know_signs_nothing(sim):
-    batch, items = sim.batch([person()])
+    _, items = sim.batch([person()])
     stranger = keys.SigningKey.generate()
     kid = keys.kid(keys.SUITE, codes_pb2.KEY_USE_ORIGIN, stranger.public)
     data = batch_statement(kid, sim.clock(), bytes(32))
@@ -318,13 +318,13 @@ async def test_a_refused_submission_again_is_refused_again(sim):
 async def test_the_first_result_stays_accepted_whatever_the_other_party_says_later(sim):
     batch, items = sim.batch([person()])
     await hand_in(sim, batch, items)
-    decide = sim.mx.inbound.engine.decide
+    decide = sim.mx.engine.decide
 
     class Refusing:
         def decide(self, *asked):
             return replace(decide(*asked), permit=False, withheld=(), obligations=())
 
-    sim.mx.inbound.engine = Refusing()
+    sim.mx.inbound._judge.engine = Refusing()
     await sim.settle()
     name = parse_statement(items[0].statement).message_id
     assert (sim.sent(name).state, sim.sent(name).reason) == (State.REFUSED, Reason.POLICY)

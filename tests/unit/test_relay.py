@@ -260,7 +260,7 @@ async def test_a_replayed_head_is_not_acted_on_again(sim, data):
 
 
 async def test_a_duplicate_that_is_taken_after_it_was_sealed_again_accuses_nobody_and_the_stream_goes_on(sim, data):
-    """us's clock was ahead: mx complains (TIME), then takes a duplicate of the first envelope before the new one comes."""
+    """us's clock was ahead: mx complains (TIME), and takes a duplicate of the first envelope before the new one."""
     await started(sim)
     real_now = sim.us.relay.clock
     sim.us.relay.clock = lambda: real_now() + 6 * MINUTE_MS
