@@ -4,7 +4,7 @@ Nothing here reads the ledger: step 12, and what else only the ledger knows, is 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Any
 
 import policy
 from broker import decision as ruling
@@ -154,12 +154,16 @@ class Judge:
         logged = ruling.record(statement, asked, decision, secrets, self.vault, parts.entry.origin_leaf, now)
         keys = secrets.sealed(self.vault, content=decision.permit)
         if not decision.permit:
-            refused = _incoming(parts, kind, State.REFUSED, Reason.POLICY, now, batch)
-            return replace(refused, decision=logged, keys=keys)
+            return _incoming(parts, kind, State.REFUSED, Reason.POLICY, now, batch, decision=logged, keys=keys)
         duties = obligations.duties(decision.obligations)
         ours = duties.destroy_by(now)
-        return replace(
-            _incoming(parts, kind, State.RECEIVED, Reason.NONE, now, batch),
+        return _incoming(
+            parts,
+            kind,
+            State.RECEIVED,
+            Reason.NONE,
+            now,
+            batch,
             decision=logged,
             keys=keys,
             entry=message.release_entry,
@@ -192,8 +196,9 @@ def _unreadable(release: bytes, now: int) -> Incoming:
 
 
 def _incoming(
-    parts: Unpacked, kind: str, state: State, reason: Reason, now: int, batch: SignedBatch | None = None
+    parts: Unpacked, kind: str, state: State, reason: Reason, now: int, batch: SignedBatch | None = None, **kept: Any
 ) -> Incoming:
+    """The noun of a message that came; `kept`: what is kept of it beyond its name."""
     statement = parts.statement
     return Incoming(
         release=parts.release,
@@ -210,6 +215,7 @@ def _incoming(
         expires_ms=statement.expires_ms,
         batch=batch,
         supersedes=statement.supersedes,
+        **kept,
     )
 
 

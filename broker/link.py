@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from broker.agreement import Agreement, KeyInfo
 from broker.canonical import H
@@ -82,6 +83,7 @@ def topic(sender: str, recipient: str, family: str) -> str:
     return f"puente.{sender}.{recipient}.{family}".replace("_", "-")
 
 
+@lru_cache(maxsize=1024)
 def partition_of(conversation: bytes, partitions: int) -> int:
     """First 8 bytes of H(conversation), mod P."""
     return int.from_bytes(H(conversation)[:8], "big") % partitions

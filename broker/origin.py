@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from broker.canonical import H, leaf_hash, node_hash, parse
@@ -180,9 +181,14 @@ def _check_sizes(statement: OriginStatement) -> None:
         raise OriginError("an id of a statement is not 16 bytes, or a hash not 32")
 
 
+@lru_cache(maxsize=4096)
+def _is_id(name: str) -> bool:
+    return _ID.fullmatch(name) is not None
+
+
 def _check_ids(statement: OriginStatement) -> None:
     for name in (statement.family, statement.origin_agency, statement.recipient_agency, *statement.legal_basis):
-        if not _ID.fullmatch(name):
+        if not _is_id(name):
             raise OriginError("an id of a statement is not [a-z0-9._-]{1,64}")
     if not statement.purpose or not statement.family_revision:
         raise OriginError("a statement has a purpose and a revision of its family")

@@ -5,7 +5,6 @@ relay will seal and send the message, whether or not the caller heard: asking ag
 """
 
 import asyncio
-import hashlib
 import hmac
 import os
 from collections import OrderedDict
@@ -267,7 +266,7 @@ class Outbound:
         """The disclosure's accounting, by a keyed hash of its subject, when a rule obliges it."""
         if not obligations.duties(decision.obligations).account:
             return None
-        subject = hmac.new(self.subject_key, obligations.subject_of(checked.record), hashlib.sha256).digest()
+        subject = hmac.digest(self.subject_key, obligations.subject_of(checked.record), "sha256")
         keep = obligations.accounting_until(now)
         return Accounting(subject, checked.statement.recipient_agency, checked.statement.purpose, now, keep)
 
