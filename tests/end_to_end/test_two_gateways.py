@@ -221,7 +221,7 @@ async def test_an_officer_finds_decisions_by_effect_rule_agency_purpose_section_
     assert await ids('agency = "mx.fgr"') == set()
     assert await ids('time > "2100-01-01"') == set()
     assert narrowed.decision_id in await ids('time > "2020-01-01T00:00:00Z" AND kind = "api" AND action = "release"')
-    assert {d.action for d in await decisions(link, "mx")} == {"accept", "release"}
+    assert "accept" in {d.action for d in await decisions(link, "mx")}
 
 
 async def test_both_gateways_count_the_same_and_their_logs_are_whole(link):
