@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -143,6 +144,14 @@ def test_every_package_that_we_ask_for_has_its_reason():
             name = re.match(r"[a-z][a-z0-9-]*", line)
             if name:
                 assert f"`{name[0]}`" in text, name[0]
+
+
+def test_the_picture_of_the_layers_is_the_contract_that_is_checked():
+    picture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## Layers", 1)[1].split("```")[1]
+    drawn = [re.findall(r"[a-z0-9]+", re.split(r"\s{4,}(?=\S+ \S)", line)[0]) for line in picture.strip().splitlines()]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [contract] = [c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    assert [sorted(line) for line in drawn] == [sorted(re.findall(r"\w+", layer)) for layer in contract["layers"]]
 
 
 # The specification
