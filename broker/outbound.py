@@ -34,7 +34,8 @@ SUBMISSIONS_MAX = 256
 FRESH_MS = 24 * 3_600_000
 """How old a batch statement may be when it is handed in."""
 AHEAD_MS = 5 * 60_000
-FRESH_KEPT = 16_384
+FRESH_KEPT = 4_096
+FRESH_MESSAGE_MAX = 16 * 1024
 """Messages kept open in memory between commit and sealing, so that the relay need not decrypt them."""
 
 
@@ -271,7 +272,8 @@ class Outbound:
         return Accounting(subject, checked.statement.recipient_agency, checked.statement.purpose, now, keep)
 
     def _keep_fresh(self, release: bytes, message: bytes) -> None:
-        self.fresh[release] = message
+        if len(message) <= FRESH_MESSAGE_MAX:
+            self.fresh[release] = message
         if len(self.fresh) > FRESH_KEPT:
             self.fresh.popitem(last=False)
 

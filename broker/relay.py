@@ -259,7 +259,10 @@ class Relay:
         if not self._unread:
             return False
         flows = {flow.stream: flow for flow in self.ledger.read(lambda tx: tx.streams.inflows())}
+        stopped = self.ledger.read(suspended)
         for stream in self.link.streams_in():
+            if stopped and stream.topic != self.link.topic_in(CONTROL):
+                return False  # data waits in the transport; receipts, recalls and heads are still owed
             await self._read(flows.get(stream, Inflow(stream, 0, Reason.NONE, 0)))
         self._unread = False  # only now: a store that failed on the way leaves something to read
         return True

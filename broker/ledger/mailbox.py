@@ -115,10 +115,15 @@ class Mailbox:
 
     def lease(self, agency: str, holder: str, now_ms: int, until_ms: int, limit: int) -> list[Offer]:
         """Lease the next messages of conversations that nobody else holds, in order, and record them as delivered."""
-        rows = self._next(agency, holder, now_ms, limit)
+        rows, again = self._next(agency, holder, now_ms, limit)
+        last = {conversation: row for row, conversation in rows}
+        self._db.executemany(  # what this lease has no room for is offered next, before anything newer
+            "UPDATE inbound SET state = 4 WHERE recipient = ? AND conversation = ? AND state = 5 AND row > ?",
+            ((agency, conversation, last[conversation]) for conversation in again),
+        )
         self._db.executemany(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-            ((agency, conversation, holder, until_ms) for conversation in {conversation for _, conversation in rows}),
+            ((agency, conversation, holder, until_ms) for conversation in last),
         )
         step = pack_step(Step(State.DELIVERED, Reason.NONE, now_ms))
         self._db.executemany(
@@ -129,12 +134,16 @@ class Mailbox:
         )
         return [_offer(self._db.execute(_OFFER + " WHERE i.row = ?", (row,)).fetchone()) for row, _ in rows]
 
-    def _next(self, agency: str, holder: str, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """(row, conversation) of what may be offered: behind a message that is offered slowly, all wait."""
+    def _next(self, agency: str, holder: str, now_ms: int, limit: int) -> tuple[list[tuple[int, bytes]], set[bytes]]:
+        """(row, conversation) of what may be offered, and conversations that are offered again.
+
+        Behind a message that is offered slowly, all of its conversation wait.
+        """
         rows: list[tuple[int, bytes]] = []
         slowly: set[bytes] = set()
-        for row, attempts, steps, conversation in self._db.execute(
-            "SELECT i.row, i.attempts, i.steps, i.conversation FROM inbound i"
+        again: set[bytes] = set()
+        for row, state, attempts, steps, conversation in self._db.execute(
+            "SELECT i.row, i.state, i.attempts, i.steps, i.conversation FROM inbound i"
             " LEFT JOIN leases l ON l.recipient = i.recipient AND l.conversation = i.conversation"
             " WHERE i.recipient = ? AND (i.state = 4 OR i.state = 5) AND i.destroyed = 0"
             " AND (l.holder IS NULL OR l.until_ms <= ? OR (l.holder = ? AND i.state = 4)) ORDER BY i.row",
@@ -146,7 +155,9 @@ class Mailbox:
                 slowly.add(conversation)
             else:
                 rows.append((row, conversation))
-        return rows
+                if state == State.DELIVERED:
+                    again.add(conversation)
+        return rows, again
 
     def recalls_to_answer(self, agency: str, limit: int) -> list[Offer]:
         """Recalled after they were acknowledged: the agency is asked to destroy."""

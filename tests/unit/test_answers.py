@@ -542,3 +542,19 @@ async def test_submitted_is_always_the_sum_of_what_became_of_it_on_both_sides(si
     sent, came = sim.states("us")[0], sim.states("mx")[1]
     assert sent == {State.REFUSED: 2, State.RECALLED: 2, State.ACKNOWLEDGED: 1, State.REJECTED: 1, State.EXPIRED: 2}
     assert came == {State.ACKNOWLEDGED: 1, State.REJECTED: 1, State.RECALLED: 1, State.EXPIRED: 2}
+
+
+async def test_what_a_lapsed_lease_has_no_room_for_is_offered_before_anything_newer(sim):
+    conversation = bytes(16)
+    await sim.submit([person(n) for n in range(3)], conversation=conversation)
+    await sim.settle()
+    until = sim.clock() + 60_000
+    first = await sim.mx.ledger.commit(lambda tx: tx.mailbox.lease("mx.inm", "a", sim.clock(), until, 3))
+    await sim.submit([person(9)], conversation=conversation)
+    await sim.settle()
+    await sim.mx.ledger.commit(lambda tx: tx.mailbox.let_go("a"))
+    offered = []
+    for _ in range(4):
+        offered += await sim.mx.ledger.commit(lambda tx: tx.mailbox.lease("mx.inm", "b", sim.clock(), until, 1))
+    assert [offer.release for offer in offered[:3]] == [offer.release for offer in first]
+    assert len({offer.release for offer in offered}) == 4
