@@ -8,8 +8,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import grpc
 import pytest
@@ -17,7 +19,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import error_details_pb2
 from typer.testing import CliRunner
 
+from adapters.paxlst import decode
 from broker import config, errors, events
+from broker.cli.demo_plan import plan
 from broker.cli.main import app
 from broker.gateway import status
 from broker.v1 import agreement_pb2, codes_pb2, envelope_pb2, log_pb2
@@ -65,6 +69,26 @@ def test_every_make_target_that_a_document_names_exists(path):
 
 def test_the_readme_names_the_two_commands():
     assert {"make demo", "make test"} <= set(re.findall(r"^make \w+", (ROOT / "README.md").read_text(), re.MULTILINE))
+
+
+def test_the_readme_shows_what_the_demo_does():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    planned = plan(decode((ROOT / "adapters" / "demo" / "passengers.edi").read_bytes()).records)
+    seen = Counter(one.expected for one in planned)
+    kept = seen["shared"] + seen["minimised"]
+    assert f"{len(planned)} submitted, {kept} acknowledged, {seen['refused']} refused" in text
+    outcomes = {one.record.record.identity.name.given.upper(): one.expected for one in planned}
+    shown = re.findall(r"^ [A-Z ]+, ([A-Z]+) +\w+ +(shared|minimised|refused|recalled) ", text, re.MULTILINE)
+    assert len(shown) == 4
+    assert all(outcomes[given] == outcome for given, outcome in shown)
+
+
+def test_the_picture_of_the_way_has_the_steps_of_the_architecture():
+    picture = ET.parse(ROOT / "docs" / "way-of-a-message.svg")
+    drawn = [int(text) for element in picture.iter() if (text := (element.text or "").strip()).isdigit()]
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = [int(n) for n in re.findall(r"^\| (\d+) \*{0,2}\w+\*{0,2} \|", text, re.MULTILINE)]
+    assert sorted(drawn) == listed[: len(drawn)] == list(range(1, 16))
 
 
 @each_document
