@@ -108,6 +108,8 @@ def _receipt(tx: Transaction, link: Link, receipt: Receipt, row: int, now: int, 
     if not sealed or signed is False or not legal_next(int(stands), int(state)):  # type: ignore[arg-type]
         tx.control.alarm("EVIDENCE_IMPOSSIBLE_RECEIPT", now, receipt.SerializeToString())
         return
+    if sent.state is State.ACCEPTED:  # the receipt was faster than the transport's word
+        tx.outbox.step(receipt.release, Step(State.SENT, Reason.NONE, now))
     tx.outbox.step(
         receipt.release,
         Step(state, Reason(receipt.reason), receipt.time_ms, receipt=True, agency_signed=bool(signed), control=row),

@@ -8,6 +8,8 @@ from broker.canonical import leaf_hash, parse
 from broker.errors import CanonicalError
 from broker.ledger.streams import Inflow, Outflow
 from broker.message import Reason, State, Stream
+from broker.origin import TIME_END
+from broker.sealing import SEQ_END
 from broker.v1.envelope_pb2 import (
     CONTROL_KIND_HEADS,
     CONTROL_KIND_RECALL,
@@ -74,6 +76,8 @@ def parse_receipt(body: bytes) -> Receipt:
     found = parse(Receipt, body)
     if not found.state or not found.reason:
         raise CanonicalError("a receipt has a state and a reason")
+    if max(found.time_ms, found.agency.time_ms) >= TIME_END:
+        raise CanonicalError("a time out of range")
     return found
 
 
@@ -88,6 +92,8 @@ def parse_recall(body: bytes) -> Recall:
     found = parse(Recall, body)
     if not found.reason:
         raise CanonicalError("a recall has a reason")
+    if found.expires_ms >= TIME_END:
+        raise CanonicalError("a time out of range")
     return found
 
 
@@ -111,4 +117,7 @@ def heads_item(sent: Iterable[tuple[Stream, Outflow]], taken: Sequence[Inflow]) 
 
 def parse_heads(body: bytes) -> Heads:
     """Heads that came. Raises CanonicalError."""
-    return parse(Heads, body)
+    found = parse(Heads, body)
+    if any(head.seq >= SEQ_END for head in found.sent) or any(head.taken >= SEQ_END for head in found.taken):
+        raise CanonicalError("a seq out of range")
+    return found

@@ -176,6 +176,17 @@ class Inbound:
             return Reason.KEY
         return None
 
+    def unexpected(self, arrival: Arrival, flow: Inflow, error: Exception) -> Outcome:
+        """An arrival that nothing foresaw: it is put aside and an alarm tells, for it must not stop the others."""
+        now = self.clock()
+        aside = self._skip(arrival, flow, f"unexpected {type(error).__name__}", now)
+
+        def change(tx: Transaction) -> Taken:
+            tx.control.alarm("ARRIVAL_UNEXPECTED", now)
+            return aside.apply(tx)
+
+        return replace(aside, apply=change)
+
     def _skip(self, arrival: Arrival, flow: Inflow, why: str, now: int) -> Outcome:
         """Steps 1 to 6 failed: anybody may have written it, so one bounded record and no more."""
         digest = H(arrival.data)
@@ -260,6 +271,7 @@ def _keep_messages(tx: Transaction, incoming: Sequence[Incoming], now: int) -> N
             tx.decisions.insert(final.decision, final.keys.key_id)
             tx.keys.add(final.keys)
         tx.mailbox.insert(final, _batch_row(tx, final, batches), body)
+        known.receipts[message.release] = body  # the same again in this envelope gets the same receipt
     tx.journal.append(Log.DECISIONS, decided)
     tx.journal.append(Log.EXCHANGE, arrived)
     tx.control.enqueue(receipts)

@@ -11,7 +11,7 @@ from google.protobuf.message import Message as Record
 from broker import sections
 from broker.canonical import parse
 from broker.errors import CanonicalError, OriginError, ProofError, SectionError
-from broker.origin import PLACES, origin_leaf, origin_root, parse_statement
+from broker.origin import PLACES, TIME_END, origin_leaf, origin_root, parse_statement
 from broker.sealing import LIMITS, core_commit, release_of
 from broker.sections import FamilyInfo
 from broker.v1.envelope_pb2 import Core, Message, OriginStatement
@@ -70,6 +70,8 @@ def unpack_message(message: Message) -> Unpacked:
         raise ProofError("a core's batch is a hash, and its place below 256")
     if len(core.gateway_caveats) > LIMITS.caveats or 0 in core.gateway_caveats:
         raise ProofError("a core has at most 32 caveats, each of the closed list")
+    if core.destroy_by_ms >= TIME_END or entry.time_ms >= TIME_END:
+        raise ProofError("a time out of range")
     return Unpacked(message, release_of(message.release_entry), entry, core, core.statement, statement)
 
 

@@ -71,6 +71,7 @@ class Relay:
         self._fences: dict[Stream, int] = {}
         self._since_heads = 0
         self._unread = True
+        self._stored = asyncio.Event()
         self._heads_sent_ms = 0
         self._heads_wanted = False
         self._heard = time.monotonic()
@@ -79,10 +80,11 @@ class Relay:
         self._moved: dict[Stream, deque[tuple[float, int]]] = defaultdict(deque)
 
     async def run(self) -> None:
-        """Claim the streams, then seal, read and sweep until cancelled."""
+        """Claim the streams, then seal, drain, read and sweep beside one another until cancelled."""
         await self.claim()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forever(self.seal_waiting, self._work_came))
+            tasks.create_task(self._forever(self.seal, lambda: _wait(self.work)))
+            tasks.create_task(self._forever(self.drain, lambda: _wait(self._stored)))
             tasks.create_task(self._forever(self.read_waiting, lambda: asyncio.sleep(IDLE_S)))
             tasks.create_task(self._forever(self.sweep, lambda: asyncio.sleep(1.0)))
 
@@ -108,23 +110,19 @@ class Relay:
             if not busy:
                 await wait()
 
-    async def _work_came(self) -> None:
-        try:
-            await asyncio.wait_for(self.work.wait(), 0.25)
-        except TimeoutError:
-            return
-        finally:
-            self.work.clear()
-
     # Sealing
 
-    async def seal_waiting(self) -> bool:
-        """Seal and drain every stream that has something; control first, for the other side waits on it."""
-        busy = False
+    async def seal(self) -> bool:
+        """An envelope of every stream that has something; control first, for the other side waits on it."""
         await self._heads_when_due()
-        busy |= await self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
+        busy = await self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
         for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
             busy |= await self._seal_data(stream)
+        return busy
+
+    async def drain(self) -> bool:
+        """Put what is stored into the transport, stream by stream."""
+        busy = False
         for stream in self.ledger.read(lambda tx: tx.streams.not_durable()):
             busy |= await self._drain(stream)
         return busy
@@ -144,6 +142,7 @@ class Relay:
                 tx.control.put("control_seq", seq)
 
         await self.ledger.commit(change)
+        self._stored.set()
         return True
 
     async def _seal_data(self, stream: Stream) -> bool:
@@ -168,6 +167,7 @@ class Relay:
             tx.outbox.set_sealed(rows, seq)
 
         await self.ledger.commit(change)
+        self._stored.set()
         self._count(stream, len(rows))
         return True
 
@@ -269,16 +269,31 @@ class Relay:
 
     async def _read(self, flow: Inflow) -> None:
         """Read a stream to its end. While one envelope goes to the disk, the next is judged where that one leads to."""
-        committing: asyncio.Future[Taken] | None = None
+        committing: asyncio.Task[Taken] | None = None
         while arrivals := self.transport.get(flow.stream, flow.position, READ_AT_ONCE):
             for arrival in arrivals:
                 outcome = await self._take(arrival, flow)
-                before, committing = committing, self.ledger.enqueue(outcome.change)
+                before, committing = committing, self._commit(arrival, outcome)
                 if before is not None:
                     self._after(flow.stream, await before)
                 flow = outcome.after
         if committing is not None:
             self._after(flow.stream, await committing)
+
+    def _commit(self, arrival: Arrival, outcome: Outcome) -> "asyncio.Task[Taken]":
+        """Enqueue now, in order; what the change raises that nothing foresaw puts its arrival aside."""
+        enqueued = self.ledger.enqueue(outcome.change)
+
+        async def committed() -> Taken:
+            try:
+                return await enqueued
+            except StoreError:
+                raise
+            except Exception as error:
+                await self.ledger.commit(self.inbound.unexpected(arrival, outcome.before, error).change)
+                raise StreamLost("an arrival was put aside") from error
+
+        return asyncio.create_task(committed())
 
     async def _take(self, arrival: Arrival, flow: Inflow) -> Outcome:
         """One arrival; control that it depends on is read while it waits, for ten seconds at most."""
@@ -287,9 +302,13 @@ class Relay:
         while True:
             try:
                 return self.inbound.take(arrival, flow, patient=time.monotonic() < deadline)
+            except StoreError:
+                raise
             except Waiting:
                 await self._read(self.ledger.read(lambda tx: tx.streams.inflow(ahead)))
                 await asyncio.sleep(IDLE_S)
+            except Exception as error:  # noqa: BLE001  a peer's bytes must not stop the gateway
+                return self.inbound.unexpected(arrival, flow, error)
 
     def _after(self, stream: Stream, taken: Taken) -> None:
         self._since_heads += 1
@@ -347,6 +366,16 @@ class Relay:
         if done:
             self.work.set()
         return done >= retention.BATCH
+
+
+async def _wait(event: asyncio.Event) -> None:
+    """Until the event, or a quarter of a second: what another process did rings no bell here."""
+    try:
+        await asyncio.wait_for(event.wait(), 0.25)
+    except TimeoutError:
+        return
+    finally:
+        event.clear()
 
 
 def suspended(tx: Transaction) -> bool:

@@ -20,6 +20,9 @@ from broker.v1.envelope_pb2 import Content, ControlItem, Envelope, Header
 
 VERSION: Final = 1
 PADDED_MIN: Final = 1024
+SEQ_END: Final = 1 << 63
+"""Seqs are below this: what keeps them has signed 64-bit integers."""
+TIME_END: Final = 1 << 47
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ def _check_header(header: Header) -> None:
         raise EnvelopeError("a hash of a header is 32 bytes")
     if not header.count or not header.seq or not header.epoch or header.after >= header.seq:
         raise EnvelopeError("a header without count, epoch or seq, or after its own seq")
+    if max(header.seq, header.control_seq) >= SEQ_END or header.created_ms >= TIME_END:
+        raise EnvelopeError("a seq or time out of range")
 
 
 def verify_envelope(parsed: Parsed, verify_key: VerifyKey) -> None:

@@ -39,7 +39,7 @@ def list_(
         emit_json({"schema": "puente.decisions/1", "ok": True, "decisions": found, "next_page": answer.next_page_token})
         return
     rows = [
-        (d["decision_id"][:16], d["at"] or "", d["action"], d["effect"], d["kind"], d["origin"], d["recipient"],
+        (d["decision_id"], d["at"] or "", d["action"], d["effect"], d["kind"], d["origin"], d["recipient"],
          " ".join(d["rules"]), " ".join(d["withheld"]))
         for d in found
     ]  # fmt: skip

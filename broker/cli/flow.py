@@ -61,4 +61,4 @@ def links(caller: AsOption = OPERATOR, home: HomeOption = HOME, output: OutputOp
         emit_json({"schema": "puente.links/1", "ok": True, "links": found})
         return
     columns = ("peer", "state", "why", "agreement_version", "agreement_expires", "last_heads", "development")
-    emit_table("links", columns, [tuple(str(row[c]) for c in columns) for row in found])
+    emit_table("links", columns, [tuple("" if row[c] is None else str(row[c]) for c in columns) for row in found])

@@ -379,7 +379,7 @@ class AnswerOutcome(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     release: _builtins.bytes
     reason: _builtins.str
-    """OK, NOT_FOUND, LEASE_LOST, AGENCY_SIGNATURE_INVALID."""
+    """OK, NOT_FOUND, LEASE_LOST, STATE_FINAL, AGENCY_SIGNATURE_INVALID."""
     def __init__(
         self,
         *,
