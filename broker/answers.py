@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from broker import control, sealing
+from broker import control, sealing, standing
 from broker.canonical import H, leaf_hash
 from broker.errors import AgreementError, CanonicalError, InvalidError, SignatureError
 from broker.ledger.control import KeptRecall
@@ -106,7 +106,7 @@ def _receipt(tx: Transaction, link: Link, receipt: Receipt, row: int, now: int, 
     signed = _agency_signed(link, receipt, sent.recipient)
     sealed = sent.seq or tx.outbox.was_sent(receipt.release)  # it may wait to be sealed again
     if not sealed or signed is False or not legal_next(int(stands), int(state)):  # type: ignore[arg-type]
-        tx.control.alarm("EVIDENCE_IMPOSSIBLE_RECEIPT", now, receipt.SerializeToString())
+        standing.evidence(tx, "EVIDENCE_IMPOSSIBLE_RECEIPT", receipt.SerializeToString(), now)
         return
     if sent.state is State.ACCEPTED:  # the receipt was faster than the transport's word
         tx.outbox.step(receipt.release, Step(State.SENT, Reason.NONE, now))

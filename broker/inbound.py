@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import policy
-from broker import control, sealing
+from broker import control, sealing, standing
 from broker.agreement import KeyInfo
 from broker.answers import apply_items
 from broker.canonical import H
@@ -340,4 +340,4 @@ def _keep_header(tx: Transaction, stream: Stream, parsed: sealing.Parsed, now: i
             stream, parsed.header.seq, digest, parsed.header_bytes, parsed.signature, H(parsed.enc_ct)
         )
     elif known != parsed.header_hash:
-        tx.control.alarm("EVIDENCE_TWO_HEADERS", now, parsed.header_bytes)
+        standing.evidence(tx, "EVIDENCE_TWO_HEADERS", parsed.header_bytes, now)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
-from broker import app
+from broker import app, standing
 from broker.app import Gateway
 from broker.config import Config
 from broker.errors import ConfigError
@@ -50,6 +50,8 @@ async def serve(config: Config, engine: PolicyEngine, ready: Callable[[Gateway, 
     """
     gateway = app.gateway(config, engine)
     server, port = build(config, gateway)
+    digest, now = gateway.link.agreement.digest, gateway.clock()
+    await gateway.ledger.commit(lambda tx: standing.record(tx, digest, engine.pack_digest, now))
     await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

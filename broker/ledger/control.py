@@ -86,9 +86,10 @@ class ControlStore:
             (now_ms,),
         )
 
-    def alarm(self, what: str, now_ms: int, evidence: bytes = b"") -> None:
-        """Raise an alarm of a closed list of names, with what the accused signed."""
+    def alarm(self, what: str, now_ms: int, evidence: bytes = b"") -> bool:
+        """Raise an alarm of a closed list of names, with what the accused signed; False when it stands already."""
         self._db.execute("INSERT OR IGNORE INTO alarms VALUES (?, ?, ?)", (what, now_ms, evidence))
+        return bool(self._db.changes())
 
     def alarms(self) -> list[str]:
         """Names of the alarms that stand."""

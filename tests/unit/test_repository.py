@@ -195,7 +195,7 @@ def test_the_manual_says_of_every_error_what_to_do():
 def test_the_manual_says_what_every_alarm_and_answer_means():
     manual = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "broker").glob("*.py"))
-    words = re.findall(r"\.alarm\(\s*\"([A-Z_]+)\"", source)
+    words = re.findall(r"(?:\.alarm\(|\.evidence\(tx,)\s*\"([A-Z_]+)\"", source)
     words += re.findall(r"return \"([A-Z_]+)\"$", source, re.MULTILINE)
     assert {"EVIDENCE_TWO_HEADERS", "LEASE_LOST"} <= set(words)
     for word in words:
