@@ -71,7 +71,6 @@ class Relay:
         self._fences: dict[Stream, int] = {}
         self._since_heads = 0
         self._unread = True
-        self._stored = asyncio.Event()
         self._heads_sent_ms = 0
         self._heads_wanted = False
         self._heard = time.monotonic()
@@ -80,11 +79,10 @@ class Relay:
         self._moved: dict[Stream, deque[tuple[float, int]]] = defaultdict(deque)
 
     async def run(self) -> None:
-        """Claim the streams, then seal, drain, read and sweep beside one another until cancelled."""
+        """Claim the streams, then send, read and sweep beside one another until cancelled."""
         await self.claim()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forever(self.seal, lambda: _wait(self.work)))
-            tasks.create_task(self._forever(self.drain, lambda: _wait(self._stored)))
+            tasks.create_task(self._forever(self.send, lambda: _wait(self.work)))
             tasks.create_task(self._forever(self.read_waiting, lambda: asyncio.sleep(IDLE_S)))
             tasks.create_task(self._forever(self.sweep, lambda: asyncio.sleep(1.0)))
 
@@ -111,6 +109,11 @@ class Relay:
                 await wait()
 
     # Sealing
+
+    async def send(self) -> bool:
+        """Seal, then drain: while one envelope is on its way, messages gather for the next, and share its cost."""
+        sealed = await self.seal()
+        return await self.drain() or sealed
 
     async def seal(self) -> bool:
         """An envelope of every stream that has something; control first, for the other side waits on it."""
@@ -142,7 +145,6 @@ class Relay:
                 tx.control.put("control_seq", seq)
 
         await self.ledger.commit(change)
-        self._stored.set()
         return True
 
     async def _seal_data(self, stream: Stream) -> bool:
@@ -167,7 +169,6 @@ class Relay:
             tx.outbox.set_sealed(rows, seq)
 
         await self.ledger.commit(change)
-        self._stored.set()
         self._count(stream, len(rows))
         return True
 

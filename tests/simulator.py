@@ -18,7 +18,6 @@ from broker.ledger.sqlite import SqliteLedger
 from broker.message import Log, Reason, SignedBatch, State, Stream, Submission
 from broker.origin import OriginTree, batch_statement, facts_commit, origin_leaf
 from broker.outbound import Result
-from broker.relay import Relay
 from broker.sections import family, leaves, record_root, salt_block, split
 from broker.transport.memory import MemoryTransport
 from broker.v1 import codes_pb2, envelope_pb2, facts_pb2, passenger_pb2
@@ -69,12 +68,6 @@ class FaultyTransport(MemoryTransport):
 
     def all(self, stream: Stream) -> list[bytes]:
         return [arrival.data for arrival in self.get(stream, 0, 1_000_000)]
-
-
-async def send(relay: Relay) -> bool:
-    """What a relay's tasks do beside one another, one after the other."""
-    sealed = await relay.seal()
-    return await relay.drain() or sealed
 
 
 class Simulator:
@@ -152,7 +145,7 @@ class Simulator:
             for gateway in (self.us, self.mx):
                 if not gateway.relay._fences:
                     await gateway.relay.claim()
-                while await send(gateway.relay):
+                while await gateway.relay.send():
                     pass
                 await gateway.relay.read_waiting()
 
@@ -165,7 +158,7 @@ class Simulator:
         relay = self.gateway(party).relay
         if not relay._fences:
             await relay.claim()
-        while await send(relay):
+        while await relay.send():
             pass
         await relay.read_waiting()
 

@@ -16,7 +16,7 @@ from broker.transport.memory import MemoryTransport
 from broker.v1 import envelope_pb2 as pb
 from broker.v1 import passenger_pb2
 from tests.hostile import Hostile
-from tests.simulator import person, send
+from tests.simulator import person
 
 MINUTE_MS = 60_000
 CONVERSATION = b"conversation one"
@@ -40,7 +40,7 @@ async def one_by_one(sim, count, first=1, **how):
     results = []
     for n in range(first, first + count):
         results += await sim.submit([person(n)], conversation=CONVERSATION, **how)
-        while await send(sim.us.relay):
+        while await sim.us.relay.send():
             pass
     return [r.message_id for r in results]
 
@@ -220,7 +220,7 @@ async def test_a_message_that_can_never_be_taken_ends_refused_alone_and_those_be
     """mx finds every envelope with the first message unreadable; after some tries it stands alone and is refused."""
     await started(sim)
     sent = await one_by_one(sim, 3)
-    await send(sim.us.relay)
+    await sim.us.relay.send()
     victim = sim.sent(sent[0]).release
     open_content = sealing.open_content
 
@@ -326,7 +326,7 @@ async def test_complaints_are_at_most_one_in_ten_seconds(sim, data):
     before = len(sim.transport.all(out))
     for n in range(5):
         await peer.put(data, peer.seal(data, content, seq=50 + n, after=49 + n))
-        while await send(sim.mx.relay):
+        while await sim.mx.relay.send():
             pass
     assert len(sim.transport.all(out)) == before + 1
     assert conversation
@@ -361,7 +361,7 @@ async def test_two_hundred_messages_of_one_conversation_arrive_in_order_over_man
             r.message_id
             for r in await sim.submit([person(n) for n in range(start, start + 40)], conversation=CONVERSATION)
         ]
-        await send(sim.us.relay)
+        await sim.us.relay.send()
     await sim.settle()
     assert await arrived(sim) == sent
 
@@ -396,7 +396,7 @@ async def test_a_gateway_that_was_replaced_puts_nothing_into_the_transport(sim, 
     await sim.submit([person()], conversation=CONVERSATION)
     await sim.us.ledger.commit(lambda tx: tx.streams.claim(data))  # another process
     with pytest.raises(StreamLost):
-        await send(sim.us.relay)
+        await sim.us.relay.send()
     assert sim.transport.all(data) == []
     await sim.us.relay.claim()
     await sim.settle()
@@ -410,9 +410,9 @@ async def test_a_restart_of_the_sender_at_any_step_loses_nothing_and_sends_the_s
     if when == "sealed":
         sim.transport.fault = lambda *_: (_ for _ in ()).throw(ConnectionError)
         with pytest.raises(ConnectionError):
-            await send(sim.us.relay)
+            await sim.us.relay.send()
     elif when == "sent":
-        await send(sim.us.relay)
+        await sim.us.relay.send()
     stored = sim.rows("us", "SELECT envelope FROM envelopes WHERE topic = ?", data.topic)
     sim.transport.fault = None
     sim.reopen("us")
@@ -433,7 +433,7 @@ async def test_when_the_transport_took_it_and_said_nothing_the_same_bytes_go_aga
 
     sim.transport.fault = fault
     with pytest.raises(ConnectionError):
-        await send(sim.us.relay)
+        await sim.us.relay.send()
     sim.transport.fault = None
     await sim.settle()
     first, second = sim.transport.all(data)
