@@ -70,6 +70,11 @@ def gateway(config: Config, engine: policy.PolicyEngine, clock: Clock = now_ms) 
     """Open everything that `config` names. Raises ConfigError, AgreementError, KeyFileError, StoreError."""
     agreement_bytes = _read(config.agreement, "agreement")
     agreed = agreement.load(agreement_bytes)
+    if agreed.digest.hex() != config.agreement_digest:
+        raise ConfigError(
+            "the agreement is not the one that the configuration names",
+            "load the agreement whose digest the officers of both parties compared, or correct agreement_digest",
+        )
     if agreed.development and not config.development:
         raise ConfigError("a development agreement", "set development = true, or load the real agreement")
     data = config.data_dir
@@ -101,7 +106,14 @@ def assemble(
 
 
 def load_link(agreed: Agreement, party: str, folder: Path, *, development: bool) -> Link:
-    """The agreement with our own private keys, each of which it must name."""
+    """The agreement with our own private keys, each of which it must name.
+
+    Raises: AgreementError: a key of ours, or a family of this release, is not as the agreement says; KeyFileError.
+    """
+    for terms in agreed.families.values():
+        known = families().get(terms.id)
+        if known is None or (known.revision, known.slots) != (terms.revision, terms.slots):
+            raise AgreementError("the agreement has a family that this release does not know")
     held = {use: _key(folder / file, use, development=development) for use, file in KEY_FILES.items()}
     signing = {use: keys.SigningKey.from_seed(seed) for use, seed in held.items() if use not in _HPKE}
     hpke = {use: keys.HpkeKey.from_seed(seed) for use, seed in held.items() if use in _HPKE}

@@ -13,6 +13,7 @@ _KNOWN: Final = {
         "listen",
         "data_dir",
         "agreement",
+        "agreement_digest",
         "keys_dir",
         "development",
         "tls",
@@ -46,6 +47,7 @@ class Config:
     listen: str
     data_dir: Path
     agreement: Path
+    agreement_digest: str
     keys_dir: Path
     development: bool
     tls: Tls
@@ -75,6 +77,7 @@ def load(path: Path) -> Config:
             listen=value["listen"],
             data_dir=base / value["data_dir"],
             agreement=base / value["agreement"],
+            agreement_digest=value["agreement_digest"],
             keys_dir=base / value["keys_dir"],
             development=value.get("development", False) is True,
             tls=Tls(*(base / value["tls"][name] for name in ("certificate", "key", "ca", "deny_list"))),

@@ -68,7 +68,8 @@ def create(folder: Path, *, ports: Mapping[str, int], transport: Path | None = N
     configs = {}
     for party in ROLES:
         (folder / party / "agreement.bin").write_bytes(signed)
-        configs[party] = _config(folder, party, ports[party], transport or folder / "transport")
+        digest = agreement.load(signed).digest.hex()
+        configs[party] = _config(folder, party, ports[party], transport or folder / "transport", digest)
     callers = {path.name: path for path in sorted((folder / "callers").iterdir())}
     return Development(folder, configs, callers)
 
@@ -118,7 +119,7 @@ def _new_key(path: Path, use: "codes_pb2.KeyUse.ValueType", now: int) -> Key:
     return Key(public_key=key.public, suite=keys.SUITE, use=use, not_before_ms=now - DAY_MS, not_after_ms=now + YEAR_MS)
 
 
-def _config(folder: Path, party: str, port: int, transport: Path) -> Path:
+def _config(folder: Path, party: str, port: int, transport: Path, digest: str) -> Path:
     path = folder / party / "puente.toml"
     path.write_text(
         f"""# A development gateway. Never for real use.
@@ -126,6 +127,7 @@ party = "{party}"
 listen = "127.0.0.1:{port}"
 data_dir = "data"
 agreement = "agreement.bin"
+agreement_digest = "{digest}"
 keys_dir = "keys"
 development = true
 

@@ -309,8 +309,8 @@ class _Known:
 
     def against(self, tx: Transaction, message: Incoming) -> Incoming:
         """Step 12 and its neighbours: recalled before it came, seen before, correcting what never came."""
-        if message.state is not State.RECEIVED:
-            return message
+        if message.state is not State.RECEIVED and message.reason is not Reason.POLICY:
+            return message  # steps 10 and 11 failed; policy is step 13
         recall = self.recalls.get(message.release)
         if recall is not None and recall.origin == message.origin:
             return _closed(message, State.RECALLED, recall.reason)

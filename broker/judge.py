@@ -130,25 +130,8 @@ class Judge:
     ) -> Incoming:
         """Step 13: our own law decides again; it can withhold more, refuse, and oblige more."""
         statement, core = parts.statement, parts.core
-        agreement = self.link.agreement
-        family = sections.family(statement.family)
         caveats = sorted({*statement.caveats, *core.gateway_caveats})
-        asked = ruling.question(
-            "accept",
-            ruling.agency(agreement.agencies[statement.recipient_agency]),
-            ruling.agency(agreement.agencies[statement.origin_agency]),
-            family.id,
-            kind,
-            statement.purpose,
-            tuple(statement.legal_basis),
-            assurance,
-            shown,
-            (),
-            tuple(caveats),
-            tuple((n.slot, n.code) for n in core.notices),
-            supersedes=bool(statement.supersedes),
-            derived_from=bool(statement.derived_from),
-        )
+        asked = self._question(parts, kind, shown, assurance, tuple(caveats))
         decision = obligations.within_reach(self.engine.decide(asked.request, now))
         secrets = ruling.Secrets.new(message.commit_salt)
         logged = ruling.record(statement, asked, decision, secrets, self.vault, parts.entry.origin_leaf, now)
@@ -168,14 +151,34 @@ class Judge:
             keys=keys,
             entry=message.release_entry,
             core=message.core,
-            content=self.vault.seal(
-                secrets.content_key, _shown_slots(message, shown, decision, family.slots), secrets.key_id
-            ),
+            content=self.vault.seal(secrets.content_key, _shown_slots(message, shown, decision), secrets.key_id),
             destroy_by_ms=min((t for t in (core.destroy_by_ms, ours) if t), default=0),
             caveats=tuple(duties.added(caveats)),
             withheld=tuple(
                 (w.slot, ruling.notice_number(w.notice or "NOT_FOR_THIS_PURPOSE")) for w in decision.withheld
             ),
+        )
+
+    def _question(
+        self, parts: Unpacked, kind: str, shown: int, assurance: str, caveats: tuple[int, ...]
+    ) -> ruling.Question:
+        """What our own pack is asked: whether this agency of ours may accept this, and be shown each section."""
+        statement, agencies = parts.statement, self.link.agreement.agencies
+        return ruling.question(
+            "accept",
+            ruling.agency(agencies[statement.recipient_agency]),
+            ruling.agency(agencies[statement.origin_agency]),
+            statement.family,
+            kind,
+            statement.purpose,
+            tuple(statement.legal_basis),
+            assurance,
+            shown,
+            (),
+            caveats,
+            tuple((n.slot, n.code) for n in parts.core.notices),
+            supersedes=bool(statement.supersedes),
+            derived_from=bool(statement.derived_from),
         )
 
 
@@ -219,11 +222,11 @@ def _incoming(
     )
 
 
-def _shown_slots(message: Message, shown: int, decision: policy.Decision, count: int) -> bytes:
+def _shown_slots(message: Message, shown: int, decision: policy.Decision) -> bytes:
     """The slots as our agency gets them: what our own law withholds is closed to its leaf."""
     ours = shown & ~sum(1 << (w.slot - 1) for w in decision.withheld)
     if ours == shown:
         return slots_of(message)
-    leaves, _, _ = sections.open_slots(message.slots, count)
+    leaves, _, _ = sections.open_slots(message.slots, len(message.slots))
     salts = b"".join(slot.salt or bytes(32) for slot in message.slots)
     return slots_bytes([slot.section for slot in message.slots], leaves, salts, ours)
