@@ -18,6 +18,7 @@ from bench.watch import Watch
 from broker.client import Client, Delivery
 from broker.client.receiver import Receiver
 from broker.message import State
+from broker.v1 import operations_service_pb2 as pb
 
 POLL_S: Final = 0.005
 CREDIT: Final = 2048
@@ -37,7 +38,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Proof:
-    """What both operators were told after a run. `decisions`: entries of each party's log of decisions."""
+    """What both operators were told after a run. `decisions`: entries that it added to each party's log of them."""
 
     submitted: int
     acknowledged: int
@@ -54,6 +55,8 @@ class Run:
     seconds: float = 0.0
     records: int = 0
     refused: int = 0
+    stood: dict[str, int] = field(default_factory=dict)
+    """Entries of each party's log of decisions before the run."""
     latencies: list[float] = field(default_factory=list)
     peaks: dict[tuple[int, str], float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
@@ -69,11 +72,14 @@ class Run:
 
 def at_full_speed(link: Link, count: int, size: int, calls: int, peaks_at: tuple[int, ...] = ()) -> Run:
     """`count` records in Submit calls of `size`, `calls` of them in flight."""
-    return asyncio.run(_at_full_speed(link, workload.groups(count, size), calls, peaks_at))
+    run = Run(stood=_logged(_told(link)))
+    asyncio.run(_at_full_speed(link, run, workload.groups(count, size), calls, peaks_at))
+    return run
 
 
-async def _at_full_speed(link: Link, groups: Iterator[workload.Group], calls: int, peaks_at: tuple[int, ...]) -> Run:
-    run = Run()
+async def _at_full_speed(
+    link: Link, run: Run, groups: Iterator[workload.Group], calls: int, peaks_at: tuple[int, ...]
+) -> None:
     async with _clients(link) as sender:
         used = _used(link)
         started = time.perf_counter()
@@ -82,7 +88,6 @@ async def _at_full_speed(link: Link, groups: Iterator[workload.Group], calls: in
             await _until_acknowledged(link, run, watch, submitting, peaks_at)
         run.seconds = time.perf_counter() - started
         run.cpu = {who: 1000 * (now - used[who]) / run.records for who, now in _used(link).items()}
-    return run
 
 
 def _used(link: Link) -> dict[str, float]:
@@ -133,11 +138,13 @@ def _peaks(link: Link, run: Run, at: int) -> None:
 
 def at_a_rate(link: Link, seconds: float) -> Run:
     """One record a Submit, on time whether or not the gateways keep up; latency from when each was due."""
-    return asyncio.run(_at_a_rate(link, seconds))
+    run = Run(stood=_logged(_told(link)))
+    asyncio.run(_at_a_rate(link, run, int(RATE * seconds)))
+    return run
 
 
-async def _at_a_rate(link: Link, seconds: float) -> Run:
-    run, due, count = Run(), {}, int(RATE * seconds)  # type: tuple[Run, dict[bytes, float], int]
+async def _at_a_rate(link: Link, run: Run, count: int) -> None:
+    due: dict[bytes, float] = {}
     acknowledged: dict[bytes, float] = {}
     async with _clients(link) as sender:
         with Watch(link.ledger("us")) as watch:
@@ -158,7 +165,6 @@ async def _at_a_rate(link: Link, seconds: float) -> Run:
             run.stages = _stages(watch.steps(), due, acknowledged)
         run.seconds = time.perf_counter() - started
     run.latencies = sorted(acknowledged[message_id] - at for message_id, at in due.items())
-    return run
 
 
 def _stages(
@@ -213,11 +219,9 @@ async def _acknowledge_all(receiver: Receiver) -> None:
 
 def proof(link: Link, run: Run) -> Proof:
     """What both gateways say of a run. Raises RunError unless everything submitted has its end, and its receipt."""
-    us, mx = (link.status(party) for party in PARTIES)
-    decisions = {
-        party: next(log.size for log in status.logs if log.log == "decisions")
-        for party, status in zip(PARTIES, (us, mx), strict=True)
-    }
+    told = _told(link)
+    us, mx = told["us"], told["mx"]
+    decisions = {party: size - run.stood[party] for party, size in _logged(told).items()}
     counts, arrived = us.counts, mx.arrived
     whole = counts.submitted == run.records == counts.acknowledged + counts.refused
     proven = us.receipts_verified == counts.acknowledged == arrived.acknowledged == arrived.submitted
@@ -231,3 +235,12 @@ def proof(link: Link, run: Run) -> Proof:
         counts.submitted, counts.acknowledged, counts.refused, us.receipts_verified, decisions,
         us.policy_cache_hit_rate,
     )  # fmt: skip
+
+
+def _told(link: Link) -> dict[str, pb.GetStatusResponse]:
+    return {party: link.status(party) for party in PARTIES}
+
+
+def _logged(told: dict[str, pb.GetStatusResponse]) -> dict[str, int]:
+    """How many entries each party's log of decisions has."""
+    return {party: next(log.size for log in status.logs if log.log == "decisions") for party, status in told.items()}
