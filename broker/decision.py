@@ -242,6 +242,19 @@ def _outcome(
     return _Outcome(tail, _spaced(rules), _spaced(tuple(w.section for w in withheld)), " ".join(words))
 
 
+def same_outcome(record: DecisionRecord, decision: policy.Decision) -> bool:
+    """Whether a decision is, in effect, rules, sections and obligations, the one on record."""
+    again = _outcome(decision.permit, decision.rules, decision.withheld, decision.obligations, decision.failed)
+    said = (record.permit, record.rules, record.withheld, record.obligations)
+    return said == (decision.permit, again.rules, again.withheld, again.obligations)
+
+
+def obligations_of(record: DecisionRecord) -> tuple[policy.Obligation, ...]:
+    """The obligations on record."""
+    words = (duty.partition(":") for duty in record.obligations.split())
+    return tuple(policy.Obligation(kind, value) for kind, _, value in words)
+
+
 def _spaced(words: tuple[str, ...]) -> str:
     return f" {' '.join(words)} " if words else ""
 

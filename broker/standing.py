@@ -1,6 +1,7 @@
 """What stands behind decisions and exchanges, on record: the agreement and the pack in force, and a suspension."""
 
 import os
+from collections.abc import Mapping
 
 from broker.canonical import leaf_hash
 from broker.ledger.sqlite import Transaction
@@ -15,8 +16,18 @@ from broker.v1.log_pb2 import (
 )
 
 
-def record(tx: Transaction, agreement_digest: bytes, pack_digest: bytes, now: int) -> None:
-    """An entry for the agreement and for the pack that a gateway starts with, when they are not those of before."""
+def record(
+    tx: Transaction,
+    agreement_digest: bytes,
+    pack_digest: bytes,
+    sources: Mapping[str, Mapping[str, bytes]],
+    now: int,
+) -> None:
+    """An entry for the agreement and for the pack that a gateway starts with, when they are not those of before.
+
+    The pack's files are kept, so that its decisions can be explained when another is in force.
+    """
+    tx.packs.keep(pack_digest, sources)
     if _changed(tx, "agreement", agreement_digest):
         _link_entry(tx, ENTRY_KIND_AGREEMENT, agreement_digest, Reason.NONE, now)
     if _changed(tx, "pack", pack_digest):

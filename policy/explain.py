@@ -1,10 +1,11 @@
 """A decision explained in English or Spanish: what was asked, what decided it, the law, and what would change it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policy.decide import PolicyEngine
 from policy.law import Instrument
-from policy.request import DEFAULT_DENY, Decision, Request
+from policy.request import DEFAULT_DENY, Decision, Obligation, Request
 from policy.rule import Rule
 from policy.what_if import would_change
 from policy.words import word
@@ -23,17 +24,42 @@ _SUMMARY = {
         "From {} to {}, for {}: permitted, with {} of {} sections.",
         "De {} a {}, para {}: permitido, con {} de {} secciones.",
     ),
+    "permitted": (
+        "From {} to {}, for {}: permitted; sections withheld: {}.",
+        "De {} a {}, para {}: permitido; secciones retenidas: {}.",
+    ),
     "forbid": ("From {} to {}, for {}: refused.", "De {} a {}, para {}: rechazado."),
     "failed": (
         "From {} to {}, for {}: refused, because it could not be decided.",
         "De {} a {}, para {}: rechazado, porque no se pudo decidir.",
     ),
 }
+_MISSING = {
+    "pack": (
+        "The pack that decided ({}) is not loaded and was not kept.",
+        "El paquete que decidió ({}) no está cargado ni se conservó.",
+    ),
+    "question": (
+        "What the pack that decided ({}) was asked has been destroyed.",
+        "Lo que se preguntó al paquete que decidió ({}) fue destruido.",
+    ),
+    "another": (
+        "Asked again, the pack that decided ({}) does not come to this decision.",
+        "Al preguntarle de nuevo, el paquete que decidió ({}) no llega a esta decisión.",
+    ),
+}
+_LOG_ALONE = (
+    "So this is what the log holds: the rules' texts, their law, and what would have changed it are missing.",
+    "Por eso consta sólo el registro: faltan los textos de las reglas, su ley y lo que habría cambiado la decisión.",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSaid:
-    """A determining rule: its id, permit, forbid or oblige, its sentence, and the instruments it cites."""
+    """A determining rule: its id, permit, forbid or oblige, its sentence, and the instruments it cites.
+
+    Where only the log speaks, the id is all there is.
+    """
 
     id: str
     effect: str
@@ -61,12 +87,51 @@ class Explanation:
     withheld: tuple[SectionSaid, ...]
     obligations: tuple[str, ...]
     would_change: tuple[str, ...]
+    missing: str = ""
+    """Why only the log speaks; empty where the pack that decided does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the log holds of a decision; a refusal without a rule is one that could not be decided."""
+
+    permit: bool
+    sender: str
+    recipient: str
+    purpose: str
+    rules: Sequence[str]
+    withheld: Sequence[tuple[str, str]]
+    """(section, category)."""
+    obligations: Sequence[Obligation]
+    pack_digest: bytes
+
+
+def from_log(logged: Logged, missing: str, language: str) -> Explanation:
+    """What can be said without the pack that decided, or without the question; no other pack speaks in its place.
+
+    `missing`: pack, question or another, the reason why. Raises ValueError: another language.
+    """
+    _check_language(language)
+    spanish = language == "es"
+    effect = "permit" if logged.permit else "forbid" if logged.rules else "failed"
+    template = _SUMMARY["permitted" if logged.permit else effect][spanish]
+    purpose = word(logged.purpose, language)
+    return Explanation(
+        effect=effect,
+        summary=template.format(logged.sender, logged.recipient, purpose, len(logged.withheld)),
+        rules=tuple(RuleSaid(rule, "", "", ()) for rule in logged.rules),
+        withheld=tuple(SectionSaid(section, category, "", "") for section, category in logged.withheld),
+        obligations=_duties(logged.obligations, language),
+        would_change=(),
+        missing=f"{_MISSING[missing][spanish].format(logged.pack_digest.hex())} {_LOG_ALONE[spanish]}",
+    )
 
 
 def explain(engine: PolicyEngine, request: Request, decision: Decision, language: str) -> Explanation:
-    """Explain a decision by the packs that took it. Raises ValueError: another language; KeyError: other packs."""
-    if language not in LANGUAGES:
-        raise ValueError("an explanation is in en or es")
+    """Explain a decision by the packs that took it. Raises ValueError: another language, or other packs."""
+    _check_language(language)
+    if decision.pack_digest != engine.pack_digest:
+        raise ValueError("a decision is explained by the packs that took it")
     effect = "failed" if decision.failed else "permit" if decision.permit else "forbid"
     return Explanation(
         effect=effect,
@@ -76,9 +141,18 @@ def explain(engine: PolicyEngine, request: Request, decision: Decision, language
             SectionSaid(one.section, one.category, one.rule, _why_withheld(engine, decision, one.rule, language))
             for one in decision.withheld
         ),
-        obligations=tuple(f"{word(duty.kind, language)} {duty.value}".strip() for duty in decision.obligations),
+        obligations=_duties(decision.obligations, language),
         would_change=() if decision.failed else would_change(engine, request, decision, language),
     )
+
+
+def _check_language(language: str) -> None:
+    if language not in LANGUAGES:
+        raise ValueError("an explanation is in en or es")
+
+
+def _duties(obligations: Sequence[Obligation], language: str) -> tuple[str, ...]:
+    return tuple(f"{word(duty.kind, language)} {duty.value}".strip() for duty in obligations)
 
 
 def _summary(effect: str, request: Request, decision: Decision, language: str) -> str:

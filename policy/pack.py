@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from policy.rule import Rule, RuleError, read_rule
 
 PACKS = Path(__file__).parent / "packs"
 SHARED = "bilateral"
+_SCHEMA = "schema.cedarschema"
 _INSTRUMENT_ID = re.compile(r"(us|mx|bil|int)\.[a-z0-9._-]+")
 
 
@@ -45,13 +46,26 @@ class Pack:
     roles: Mapping[str, frozenset[str]]
     families: Mapping[str, Family]
     schema: str
+    files: Mapping[str, bytes] = field(repr=False)
+    """What the digest is over, and all that is needed to build the pack again: name to content."""
 
 
 def load_packs(party: str, packs_dir: Path) -> tuple[Pack, ...]:
     """The shared pack and the party's own, valid together. Raises PackError."""
     if party == SHARED or not re.fullmatch(r"[a-z0-9._-]{1,64}", party):
         raise PackError(["not the id of a party"])
-    packs = tuple(read_pack(packs_dir / name) for name in (SHARED, party))
+    return _valid_together(tuple(read_pack(packs_dir / name) for name in (SHARED, party)))
+
+
+def packs_of(sources: Mapping[str, Mapping[str, bytes]], party: str) -> tuple[Pack, ...]:
+    """The same packs, from the files of each as they were kept. Raises PackError."""
+    shared = sources.get(SHARED, {})
+    if set(sources) != {SHARED, party} or _SCHEMA not in shared:
+        raise PackError(["not the packs of this party"])
+    return _valid_together(tuple(_build(name, sources[name], shared[_SCHEMA]) for name in (SHARED, party)))
+
+
+def _valid_together(packs: tuple[Pack, ...]) -> tuple[Pack, ...]:
     if problems := list(find_problems(packs)):
         raise PackError(problems)
     return packs
@@ -60,21 +74,33 @@ def load_packs(party: str, packs_dir: Path) -> tuple[Pack, ...]:
 def read_pack(folder: Path) -> Pack:
     """Read one folder. Raises PackError for what cannot be read or is not allowed in any pack."""
     try:
-        schema = _schema(folder)
-        rules, problems = _rules(folder, schema)
+        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        files = {name: path.read_bytes() for name, path in found.items() if not name.startswith("cases/")}
+        shared = b"" if _SCHEMA in files else (folder.parent / SHARED / _SCHEMA).read_bytes()
+    except OSError as error:
+        raise PackError([f"{folder.name}: cannot be read: {type(error).__name__}: {error}"]) from error
+    return _build(folder.name, files, shared)
+
+
+def _build(name: str, files: Mapping[str, bytes], shared_schema: bytes) -> Pack:
+    """A pack of its files; `shared_schema`: the schema where it has none of its own."""
+    try:
+        schema = files.get(_SCHEMA, shared_schema).decode()
+        rules, problems = _rules(name, files, schema)
         if problems:
             raise PackError(problems)
         return Pack(
-            id=folder.name,
-            digest=_digest(folder),
+            id=name,
+            digest=_digest(files),
             rules=tuple(rules),
-            instruments=tuple(_instrument(key, row) for key, row in _toml(folder / "instruments.toml").items()),
-            roles={agency: frozenset(roles) for agency, roles in _toml(folder / "roles.toml").items()},
-            families=_families(folder / "families.toml"),
+            instruments=tuple(_instrument(key, row) for key, row in _toml(files["instruments.toml"]).items()),
+            roles={agency: frozenset(roles) for agency, roles in _toml(files["roles.toml"]).items()},
+            families=_families(files.get("families.toml", b"")),
             schema=schema,
+            files=files,
         )
-    except (OSError, tomllib.TOMLDecodeError, CedarError, KeyError, TypeError, ValueError) as error:
-        raise PackError([f"{folder.name}: cannot be read: {type(error).__name__}: {error}"]) from error
+    except (tomllib.TOMLDecodeError, CedarError, KeyError, TypeError, ValueError) as error:
+        raise PackError([f"{name}: cannot be read: {type(error).__name__}: {error}"]) from error
 
 
 def find_problems(packs: Sequence[Pack]) -> Iterator[str]:
@@ -114,27 +140,22 @@ def _instruments_named(node: Any) -> Iterator[str]:
             yield from _instruments_named(part)
 
 
-def _schema(folder: Path) -> str:
-    own = folder / "schema.cedarschema"
-    return (own if own.exists() else folder.parent / SHARED / "schema.cedarschema").read_text(encoding="utf-8")
-
-
-def _rules(folder: Path, schema: str) -> tuple[list[Rule], list[str]]:
+def _rules(pack: str, files: Mapping[str, bytes], schema: str) -> tuple[list[Rule], list[str]]:
     rules: list[Rule] = []
     problems: list[str] = []
-    for path in sorted(folder.glob("*.cedar")):
-        text = path.read_text(encoding="utf-8")
-        problems += [f"{folder.name}/{path.name}: {error}" for error in invalid(text, schema)]
+    for name in sorted(name for name in files if name.endswith(".cedar") and "/" not in name):
+        text = files[name].decode()
+        problems += [f"{pack}/{name}: {error}" for error in invalid(text, schema)]
         for est in parse(text):
             try:
-                rules.append(read_rule(est, folder.name, path.stem))
+                rules.append(read_rule(est, pack, name.removesuffix(".cedar")))
             except RuleError as error:
                 problems.append(str(error))
     return rules, problems
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+def _toml(data: bytes) -> dict[str, Any]:
+    return tomllib.loads(data.decode())
 
 
 def _instrument(key: str, row: Mapping[str, Any]) -> Instrument:
@@ -148,25 +169,20 @@ def _instrument(key: str, row: Mapping[str, Any]) -> Instrument:
     )
 
 
-def _families(path: Path) -> dict[str, Family]:
+def _families(data: bytes) -> dict[str, Family]:
     """Only the shared pack describes families."""
-    if not path.exists():
-        return {}
     return {
         family: Family(
             family, {name: Section(row["slot"], name, row["category"], row["presence"]) for name, row in rows.items()}
         )
-        for family, rows in _toml(path).items()
+        for family, rows in _toml(data).items()
     }
 
 
-def _digest(folder: Path) -> bytes:
+def _digest(files: Mapping[str, bytes]) -> bytes:
     """SHA-256 over each file's name and content, each with its length, in order of name."""
     whole = sha256(b"puente/v1/pack\0")
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     for name in sorted(files):
-        if name.startswith("cases/"):
-            continue
-        for part in (name.encode(), files[name].read_bytes()):
+        for part in (name.encode(), files[name]):
             whole.update(len(part).to_bytes(8, "big") + part)
     return whole.digest()

@@ -74,13 +74,16 @@ def explain(
         emit_json({"schema": "puente.decision_explain/1", "ok": True, **explanation(answer)})
         return
     typer.echo(answer.summary)
+    if answer.missing:
+        typer.echo(f"\n{answer.missing}")
     for rule in answer.rules:
-        typer.echo(f"\n{rule.id} ({rule.effect}): {rule.says}")
+        typer.echo(f"\n{rule.id} ({rule.effect}): {rule.says}" if rule.says else f"\n{rule.id}")
         for cite in rule.cites:
             mark = "" if cite.verified else "  [unverified]"
             typer.echo(f"    {cite.citation}, {cite.in_force_from}/{cite.in_force_to}{mark}")
     for section in answer.withheld:
-        typer.echo(f"\n- {section.section} ({section.category}), {section.rule}: {section.says}")
+        why = f", {section.rule}: {section.says}" if section.says else ""
+        typer.echo(f"\n- {section.section} ({section.category}){why}")
     for duty in answer.obligations:
         typer.echo(f"* {duty}")
     for sentence in answer.would_change:
@@ -135,6 +138,7 @@ def explanation(answer: pb.ExplainDecisionResponse) -> dict[str, Any]:
         ],
         "obligations": list(answer.obligations),
         "would_change": list(answer.would_change),
+        "missing": answer.missing,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
+import policy
 from broker import app, standing
 from broker.app import Gateway
 from broker.config import Config
@@ -23,7 +24,6 @@ from broker.gateway.receive import Receiver
 from broker.v1 import exchange_service_pb2 as exchange_pb
 from broker.v1 import operations_service_pb2 as operations_pb
 from broker.v1 import oversight_service_pb2 as oversight_pb
-from policy import PolicyEngine
 
 REQUEST_MAX: Final = 16 * 1024 * 1024
 OPTIONS: Final = (
@@ -43,15 +43,15 @@ OVERSIGHT: Final = frozenset({"officer", "auditor"})
 OPERATIONS: Final = frozenset({"operator", "officer", "auditor"})
 
 
-async def serve(config: Config, engine: PolicyEngine, ready: Callable[[Gateway, int], None]) -> None:
+async def serve(config: Config, engine: policy.PolicyEngine, ready: Callable[[Gateway, int], None]) -> None:
     """Run a gateway until SIGTERM or SIGINT; what was accepted is durable whenever it ends.
 
     `ready` is called once the port answers. Raises ConfigError and what `app.gateway` raises.
     """
     gateway = app.gateway(config, engine)
     server, port = build(config, gateway)
-    digest, now = gateway.link.agreement.digest, gateway.clock()
-    await gateway.ledger.commit(lambda tx: standing.record(tx, digest, engine.pack_digest, now))
+    digest, now, rules = gateway.link.agreement.digest, gateway.clock(), policy.sources(engine)
+    await gateway.ledger.commit(lambda tx: standing.record(tx, digest, engine.pack_digest, rules, now))
     await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

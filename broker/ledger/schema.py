@@ -111,4 +111,12 @@ MIGRATIONS = (
     CREATE TABLE alarms (what TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, evidence BLOB) WITHOUT ROWID;
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE packs (
+        row INTEGER PRIMARY KEY, digest BLOB NOT NULL, pack TEXT NOT NULL, name TEXT NOT NULL, content BLOB NOT NULL,
+        UNIQUE (digest, pack, name)
+    );
+    CREATE TRIGGER packs_keep BEFORE UPDATE ON packs BEGIN SELECT RAISE(ABORT, 'packs are kept as they were'); END;
+    CREATE TRIGGER packs_stay BEFORE DELETE ON packs BEGIN SELECT RAISE(ABORT, 'packs are kept as they were'); END;
+    """,
 )

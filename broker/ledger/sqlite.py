@@ -21,6 +21,7 @@ from broker.ledger.journal import Journal
 from broker.ledger.keystore import KeyChanges, KeyStore
 from broker.ledger.mailbox import Mailbox
 from broker.ledger.outbox import Outbox
+from broker.ledger.packs import PackStore
 from broker.ledger.schema import MIGRATIONS
 from broker.ledger.streams import StreamStore
 
@@ -37,6 +38,7 @@ class Transaction:
     def __init__(self, connection: apsw.Connection) -> None:
         self.journal = Journal(connection)
         self.decisions = DecisionStore(connection)
+        self.packs = PackStore(connection)
         self.outbox = Outbox(connection)
         self.mailbox = Mailbox(connection)
         self.streams = StreamStore(connection)

@@ -254,8 +254,13 @@ class ExplainDecisionResponse(_message.Message):
     WITHHELD_FIELD_NUMBER: _builtins.int
     OBLIGATIONS_FIELD_NUMBER: _builtins.int
     WOULD_CHANGE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     summary: _builtins.str
     """One paragraph: what was asked, what decided it."""
+    missing: _builtins.str
+    """Why the rules' texts are not there and only the log speaks: the pack that decided is gone, or the question is.
+    Empty otherwise.
+    """
     @_builtins.property
     def decision(self) -> Global___DecisionView: ...
     @_builtins.property
@@ -277,10 +282,11 @@ class ExplainDecisionResponse(_message.Message):
         withheld: _abc.Iterable[Global___WithheldView] | None = ...,
         obligations: _abc.Iterable[_builtins.str] | None = ...,
         would_change: _abc.Iterable[_builtins.str] | None = ...,
+        missing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "obligations", b"obligations", "rules", b"rules", "summary", b"summary", "withheld", b"withheld", "would_change", b"would_change"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "missing", b"missing", "obligations", b"obligations", "rules", b"rules", "summary", b"summary", "withheld", b"withheld", "would_change", b"would_change"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
