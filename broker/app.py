@@ -1,17 +1,18 @@
 """The composition root: a configuration becomes a gateway whose parts know only what they were given."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import policy
-from broker import agreement, keys
+from broker import agreement, keys, standing
 from broker.agreement import Agreement
 from broker.config import Config
 from broker.errors import AgreementError, ConfigError, KeyFileError
 from broker.inbound import Inbound
 from broker.ledger.keystore import KeyStore
-from broker.ledger.sqlite import SqliteLedger
+from broker.ledger.sqlite import SqliteLedger, Transaction
 from broker.link import Held, Link
 from broker.message import Clock
 from broker.outbound import Outbound
@@ -51,6 +52,21 @@ class Gateway:
     relay: Relay
     clock: Clock
     started_ms: int
+    incarnation: str
+    """Names this start of this process; whoever holds something for a while holds it in this name."""
+
+    async def start(self) -> None:
+        """What stands on record, and what is put right, before the first call.
+
+        This process alone owns the embedded ledger, so what an earlier one held nobody holds.
+        """
+        digest, rules, now = self.link.agreement.digest, policy.sources(self.engine), self.clock()
+
+        def change(tx: Transaction) -> None:
+            standing.record(tx, digest, self.engine.pack_digest, rules, now)
+            tx.mailbox.free_leases((self.incarnation,))
+
+        await self.ledger.commit(change)
 
     def close(self) -> None:
         """Finish what is being committed, and let go of files."""
@@ -101,7 +117,18 @@ def assemble(
     inbound = Inbound(link, engine, ledger, vault, clock)
     relay = Relay(link, ledger, vault, transport, clock, outbound, inbound)
     return Gateway(
-        link, agreement_bytes, engine, ledger, vault, transport, outbound, inbound, relay, clock, started_ms=clock()
+        link,
+        agreement_bytes,
+        engine,
+        ledger,
+        vault,
+        transport,
+        outbound,
+        inbound,
+        relay,
+        clock,
+        started_ms=clock(),
+        incarnation=os.urandom(8).hex(),
     )
 
 

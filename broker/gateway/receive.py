@@ -83,7 +83,7 @@ class _Stream:
         self._guard = guard
         self._context = context
         self._agency = caller.id
-        self._holder = uuid.uuid4().hex
+        self._holder = f"{gateway.incarnation}.{uuid.uuid4().hex}"
         self._bell = bell
         self._credit = 0
         self._drain = False

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
 import policy
-from broker import app, standing
+from broker import app
 from broker.app import Gateway
 from broker.config import Config
 from broker.errors import ConfigError
@@ -50,8 +50,7 @@ async def serve(config: Config, engine: policy.PolicyEngine, ready: Callable[[Ga
     """
     gateway = app.gateway(config, engine)
     server, port = build(config, gateway)
-    digest, now, rules = gateway.link.agreement.digest, gateway.clock(), policy.sources(engine)
-    await gateway.ledger.commit(lambda tx: standing.record(tx, digest, engine.pack_digest, rules, now))
+    await gateway.start()
     await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

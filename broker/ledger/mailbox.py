@@ -183,6 +183,17 @@ class Mailbox:
         """A stream ended: its conversations are offered again."""
         self._db.execute("DELETE FROM leases WHERE holder = ?", (holder,))
 
+    def free_leases(self, alive: Sequence[str]) -> int:
+        """End the leases of every stream whose process is none of these incarnations; returns how many.
+
+        A holder is `<incarnation>.<stream>`. Its messages are offered again, in order, as if the lease had lapsed.
+        """
+        self._db.execute(
+            f"DELETE FROM leases WHERE substr(holder, 1, instr(holder, '.') - 1) NOT IN ({_marks(alive)})",  # noqa: S608
+            alive,
+        )
+        return int(self._db.changes())
+
     def for_answer(self, release: bytes, agency: str) -> tuple[State, bytes, bool] | None:
         """State, conversation and whether a recall waits for an answer; None when it is not this agency's."""
         query = "SELECT state, conversation, recall FROM inbound WHERE release = ? AND recipient = ?"

@@ -7,7 +7,6 @@ import apsw
 import pytest
 
 import policy
-from broker import standing
 from broker.gateway.oversight import OversightService
 from broker.v1 import codes_pb2, facts_pb2
 from broker.v1 import oversight_service_pb2 as pb
@@ -28,10 +27,9 @@ def newer(tmp_path):
 
 
 async def activate(gateway, engine):
-    rules = policy.sources(engine)
-    digest = gateway.link.agreement.digest
-    await gateway.ledger.commit(lambda tx: standing.record(tx, digest, engine.pack_digest, rules, gateway.clock()))
-    return replace(gateway, engine=engine)
+    started = replace(gateway, engine=engine)
+    await started.start()
+    return started
 
 
 async def explained(gateway, decision_id, language="en"):
