@@ -137,11 +137,21 @@ def of(error: grpc.aio.AioRpcError) -> ClientError:
     code = error.code()
     details = _details(error)
     kind = _KINDS.get(code, ClientError)
+    if not details["reason"] and _over_the_transports_cap(error):
+        details["reason"] = "MESSAGE_TOO_LARGE"
     if details["reason"] == "MESSAGE_TOO_LARGE":
         kind = Invalid
     typed = kind(_WORDS[kind], details.pop("reason") or code.name, **details)
     typed.unknown = kind not in _DEFINITE
     return typed
+
+
+def _over_the_transports_cap(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the library refused the request's size before the gateway could answer, here or there."""
+    said = error.details() or ""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (
+        "SERVER: Received message larger than max" in said or "CLIENT: Sent message larger than max" in said
+    )
 
 
 def violations_of(status: status_pb2.Status) -> Violations:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from broker.agreement import Agreement
 from broker.canonical import check_enums
 from broker.config import Config
-from broker.errors import CanonicalError, CertificateError, DeniedError
+from broker.errors import CanonicalError, CertificateError, DeniedError, InvalidError
 from broker.events import log
 from broker.gateway import status
 from broker.identity import Principal, identify
@@ -25,6 +25,16 @@ Context = Any
 Unary = Callable[[Principal, Any], Awaitable[Message]]
 _M = TypeVar("_M", bound=Message)
 DENY_MAX_BYTES: Final = 1_000_000
+REQUEST_MAX: Final = 16 * 1024 * 1024
+"""Bytes of a request, or of one act on a stream."""
+TRANSPORT_MAX: Final = 2 * REQUEST_MAX
+"""What the library takes in at most: up to here the answer is ours, with its reason; beyond, the library's own."""
+
+
+class RequestTooLarge(InvalidError):
+    """Over REQUEST_MAX: nothing of it was parsed."""
+
+    reason = "MESSAGE_TOO_LARGE"
 
 
 class DenyList:
@@ -110,7 +120,9 @@ class Guard:
 
 
 def parsed(request: type[_M], data: bytes) -> _M:
-    """A request without unknown fields or enum values at any depth. Raises CanonicalError."""
+    """A request without unknown fields or enum values at any depth. Raises CanonicalError, RequestTooLarge."""
+    if len(data) > REQUEST_MAX:
+        raise RequestTooLarge("a request is at most 16 MiB; send fewer records in one call")
     message = request()
     try:
         message.ParseFromString(data)

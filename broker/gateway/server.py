@@ -17,7 +17,7 @@ from broker.config import Config
 from broker.errors import ConfigError
 from broker.events import log
 from broker.gateway.exchange import ExchangeService
-from broker.gateway.guard import Guard, Unary
+from broker.gateway.guard import REQUEST_MAX, TRANSPORT_MAX, Guard, Unary
 from broker.gateway.operations import OperationsService
 from broker.gateway.oversight import OversightService
 from broker.gateway.receive import Receiver
@@ -25,9 +25,8 @@ from broker.v1 import exchange_service_pb2 as exchange_pb
 from broker.v1 import operations_service_pb2 as operations_pb
 from broker.v1 import oversight_service_pb2 as oversight_pb
 
-REQUEST_MAX: Final = 16 * 1024 * 1024
 OPTIONS: Final = (
-    ("grpc.max_receive_message_length", REQUEST_MAX),
+    ("grpc.max_receive_message_length", TRANSPORT_MAX),
     ("grpc.max_send_message_length", REQUEST_MAX * 8),
     ("grpc.max_concurrent_streams", 100),
     ("grpc.max_connection_age_ms", 3_600_000),

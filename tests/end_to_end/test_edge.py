@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from grpc_health.v1 import health_pb2
 
 from broker import identity
+from broker.client import errors as client_errors
 from broker.errors import BusyError, StoreError
-from broker.gateway import receive
+from broker.gateway import guard, receive
 from broker.v1 import codes_pb2, facts_pb2
 from broker.v1 import exchange_service_pb2 as pb
 from broker.v1 import operations_service_pb2 as operations
@@ -87,8 +88,33 @@ async def test_an_unknown_field_deep_inside_is_malformed(edge):
 
 
 async def test_more_than_a_request_may_hold_is_refused_before_it_is_read(edge):
-    answer = await fails(edge.caller(), "ExchangeService/Submit", bytes(17 * 1024 * 1024))
-    assert answer.code is Code.RESOURCE_EXHAUSTED
+    answer = await fails(edge.caller(), "ExchangeService/Submit", bytes(guard.REQUEST_MAX + 1))
+    assert tuple(answer) == (Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+    assert len(answer.request_id) == 32
+    assert not answer.retry_s  # it will not get smaller
+
+
+async def test_a_request_of_just_the_largest_size_is_read(edge):
+    answer = await fails(edge.caller(), "ExchangeService/Submit", bytes(guard.REQUEST_MAX))
+    assert answer.reason == "MALFORMED_MESSAGE"
+
+
+async def test_an_act_on_a_stream_that_is_too_large_ends_it_with_its_reason(edge):
+    stream = edge.caller().stream_stream("/broker.v1.ExchangeService/Receive")()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await says(stream, [bytes(guard.REQUEST_MAX + 1)])
+    assert tuple(refused(caught.value)) == (Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+
+
+async def test_far_more_is_never_taken_in_and_the_client_is_told_the_same(edge):
+    """The library answers, without our reason; it does not keep what it refuses."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(edge.caller(), "ExchangeService/Submit", bytes(guard.TRANSPORT_MAX + 1))
+    assert tuple(refused(caught.value)) == (Code.RESOURCE_EXHAUSTED, "")
+    told = client_errors.of(caught.value)
+    assert isinstance(told, client_errors.Invalid)
+    assert told.reason == "MESSAGE_TOO_LARGE"
+    assert not told.unknown
 
 
 @pytest.mark.parametrize("method", METHODS)
