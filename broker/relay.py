@@ -44,6 +44,8 @@ CONTENT_TARGET: Final = 880_000
 CONTROL_PATIENCE_S: Final = 10.0
 BACK_OFF_S: Final = 0.5
 RATE_S: Final = 60.0
+PRUNED_AT_ONCE: Final = 64
+"""Envelopes that are removed from the transport in one go, between puts."""
 
 
 class Relay:
@@ -361,12 +363,14 @@ class Relay:
             self._last_heads_ms, self._heard = heard, time.monotonic()
 
     async def sweep(self) -> bool:
-        """Expiry, retention and unanswered recalls that are due."""
+        """Expiry, retention and unanswered recalls that are due; and what our topics have kept long enough."""
         now = self.clock()
         done = await self.ledger.commit(lambda tx: retention.sweep(tx, now))
         if done:
             self.work.set()
-        return done >= retention.BATCH
+        loop = asyncio.get_running_loop()
+        removed = await loop.run_in_executor(self._putter, self.transport.prune, now, PRUNED_AT_ONCE)
+        return done >= retention.BATCH or removed >= PRUNED_AT_ONCE
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from broker.message import Stream
+
+RETENTION_MS: Final = 7 * 24 * 3_600_000
+"""How long a topic keeps an envelope. One that was not read in time is put again: its sender keeps it until it is
+known to be taken, and heads ask for it (protocol section 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,12 @@ class Transport(Protocol):
 
     def changed(self) -> bool:
         """Whether anything may have been put since the last call; cheap, may say yes too often."""
+
+    def prune(self, now_ms: int, limit: int) -> int:
+        """Remove at most `limit` envelopes of ours that a topic has kept for RETENTION_MS; returns how many.
+
+        Positions of the others stay. A transport that keeps its own retention removes none. Raises StoreError.
+        """
 
     def close(self) -> None:
         """Let go of files and connections."""

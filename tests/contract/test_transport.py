@@ -1,15 +1,18 @@
 """One contract, every transport: what a gateway relies on, and nothing more."""
 
+import apsw
 import pytest
 
 from broker.errors import StoreError
 from broker.message import Stream
+from broker.transport import RETENTION_MS
 from broker.transport.memory import MemoryTransport
-from broker.transport.sqlite import SqliteTransport
+from broker.transport.sqlite import MARK_MS, SqliteTransport
 
 A = Stream("puente.us.mx.passenger", 0)
 B = Stream("puente.us.mx.passenger", 1)
 BACK = Stream("puente.mx.us.passenger", 0)
+NOW = 1_800_000_000_000
 
 
 class Pair:
@@ -172,3 +175,97 @@ def test_a_read_that_fails_is_a_store_error(tmp_path):
     with pytest.raises(StoreError):
         pair.mx.get(A, 0, 1)
     pair.close()
+
+
+def test_what_a_topic_keeps_can_be_read_and_pruning_moves_nothing(pair):
+    pair.us.put(A, [b"1", b"2"])
+    pair.us.put(B, [b"3"])
+    before = {stream: pair.mx.get(stream, 0, 10) for stream in (A, B)}
+    assert pair.us.prune(NOW, 100) == 0
+    assert pair.us.prune(NOW + RETENTION_MS - 1, 100) == 0
+    assert {stream: pair.mx.get(stream, 0, 10) for stream in (A, B)} == before
+
+
+@pytest.fixture
+def embedded(tmp_path):
+    made = Pair("sqlite", tmp_path / "transport")
+    yield made
+    made.close()
+
+
+def test_what_a_topic_has_kept_long_enough_is_removed_and_what_came_later_is_not(embedded):
+    embedded.us.put(A, [b"old", b"older"])
+    embedded.us.prune(NOW, 100)
+    embedded.us.put(A, [b"new"])
+    kept = embedded.mx.get(A, 0, 10)[-1]
+    assert embedded.us.prune(NOW + RETENTION_MS, 100) == 2
+    assert embedded.mx.get(A, 0, 10) == [kept]
+    assert embedded.us.prune(NOW + RETENTION_MS, 100) == 0
+
+
+def test_it_is_removed_in_small_batches(embedded):
+    embedded.us.put(A, [bytes([n]) for n in range(5)])
+    embedded.us.prune(NOW, 100)
+    assert [embedded.us.prune(NOW + RETENTION_MS, 2) for _ in range(4)] == [2, 2, 1, 0]
+    assert read(embedded.mx, A) == []
+
+
+def test_a_position_is_never_given_twice(embedded):
+    embedded.us.put(A, [b"1"])
+    position = embedded.mx.get(A, 0, 1)[0].next_position
+    embedded.us.prune(NOW, 100)
+    embedded.us.prune(NOW + RETENTION_MS, 100)
+    embedded.reopen()
+    embedded.us.put(A, [b"2"])
+    assert read(embedded.mx, A, position) == [b"2"]
+
+
+def test_a_reader_that_was_away_too_long_goes_on_with_what_is_left(embedded):
+    embedded.us.put(A, [b"1", b"2"])
+    position = embedded.mx.get(A, 0, 1)[0].next_position
+    embedded.us.prune(NOW, 100)
+    embedded.us.prune(NOW + RETENTION_MS, 100)
+    embedded.us.put(A, [b"3"])
+    assert read(embedded.mx, A, position) == [b"3"]
+
+
+def test_only_the_sender_removes(embedded):
+    embedded.us.put(A, [b"1"])
+    embedded.us.prune(NOW, 100)
+    embedded.mx.prune(NOW + RETENTION_MS, 100)
+    assert read(embedded.mx, A) == [b"1"]
+
+
+def test_space_of_what_was_removed_is_used_again(embedded):
+    file = embedded.folder / "us-mx.db"
+    sizes = []
+    for day in range(4):
+        embedded.us.put(A, [bytes(100_000)] * 10)
+        embedded.us.prune(NOW + day * RETENTION_MS, 100)
+        embedded.us._out.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sizes.append(file.stat().st_size)
+    assert sizes[3] <= sizes[1] < 2.2 * sizes[0]
+
+
+def test_a_file_of_the_first_release_opens_keeps_its_envelopes_and_ages_from_now_on(tmp_path):
+    old = apsw.Connection(str(tmp_path / "us-mx.db"))
+    old.execute("PRAGMA journal_mode = WAL")
+    old.execute(
+        "CREATE TABLE envelopes (position INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,"
+        " partition INTEGER NOT NULL, data BLOB NOT NULL);"
+        "CREATE INDEX envelopes_stream ON envelopes (topic, partition, position);"
+        "INSERT INTO envelopes (topic, partition, data) VALUES ('puente.us.mx.passenger', 0, x'31')"
+    )
+    old.close()
+    pair = Pair("sqlite", tmp_path)
+    assert read(pair.mx, A) == [b"1"]
+    assert pair.us.prune(NOW, 100) == 0
+    assert pair.us.prune(NOW + RETENTION_MS - MARK_MS, 100) == 0
+    assert pair.us.prune(NOW + RETENTION_MS, 100) == 1
+    pair.close()
+
+
+def test_a_prune_that_fails_is_a_store_error(embedded):
+    embedded.us._out.execute("DROP TABLE marks")
+    with pytest.raises(StoreError):
+        embedded.us.prune(NOW, 1)
