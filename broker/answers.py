@@ -109,11 +109,9 @@ def _receipt(tx: Transaction, link: Link, receipt: Receipt, row: int, now: int, 
         standing.evidence(tx, "EVIDENCE_IMPOSSIBLE_RECEIPT", receipt.SerializeToString(), now)
         return
     if sent.state is State.ACCEPTED:  # the receipt was faster than the transport's word
-        tx.outbox.step(receipt.release, Step(State.SENT, Reason.NONE, now))
-    tx.outbox.step(
-        receipt.release,
-        Step(state, Reason(receipt.reason), receipt.time_ms, receipt=True, agency_signed=bool(signed), control=row),
-    )
+        tx.outbox.step(receipt.release, Step(State.SENT, Reason.NONE, now), now)
+    step = Step(state, Reason(receipt.reason), receipt.time_ms, receipt=True, agency_signed=bool(signed), control=row)
+    tx.outbox.step(receipt.release, step, now)
     tx.control.count(f"receipts_{state.name.lower()}", 1)
     proven[sent.stream] = max(proven.get(sent.stream, 0), sent.seq)
 

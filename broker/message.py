@@ -25,6 +25,9 @@ class State(IntEnum):
 
 FINAL = frozenset({State.REFUSED, State.ACKNOWLEDGED, State.REJECTED, State.EXPIRED, State.RECALLED})
 
+KEPT_MS = 30 * 24 * 3_600_000
+"""How long a gateway keeps content after its message has ended, where no rule sets an end (docs/decisions/0013)."""
+
 
 class Reason(IntEnum):
     """Why a state was set; the numbers of broker.v1.Reason."""

@@ -42,7 +42,7 @@ def withdraw(tx: Transaction, release: bytes, state: State, reason: Reason, now:
         reason=int(reason),  # type: ignore[arg-type]
     ).SerializeToString(deterministic=True)
     tx.journal.append(Log.DECISIONS, [(leaf_hash(entry), entry)])
-    tx.outbox.step(release, Step(state, reason, now))
+    tx.outbox.step(release, Step(state, reason, now), now)
 
 
 def recall(

@@ -7,7 +7,18 @@ from typing import Any
 
 import apsw
 
-from broker.message import Incoming, Reason, SignedBatch, State, Step, StoredMessage, pack_step, unpack_steps
+from broker.message import (
+    FINAL,
+    KEPT_MS,
+    Incoming,
+    Reason,
+    SignedBatch,
+    State,
+    Step,
+    StoredMessage,
+    pack_step,
+    unpack_steps,
+)
 
 SLOW_AFTER = 5
 """Attempts after which a message is offered more slowly, and is on the operators' list."""
@@ -86,7 +97,7 @@ class Mailbox:
                 pack_step(Step(message.state, message.reason, message.time_ms)), decision, batch,
                 message.keys.key_id if message.keys else None,
                 json.dumps(message.caveats), json.dumps(message.withheld), receipt, message.expires_ms,
-                message.destroy_by_ms,
+                message.destroy_by_ms if batch is not None else 0,  # nothing is kept of it: nothing to destroy
             ),
         )  # fmt: skip
         if batch is not None:
@@ -206,11 +217,15 @@ class Mailbox:
         return None if row is None else (State(row[0]), row[1], row[2])
 
     def step(self, release: bytes, step: Step, receipt: bytes) -> None:
-        """Record the next state of a message with the receipt given for it."""
+        """Record the next state of a message with the receipt given for it.
+
+        A state that ends it sets an end to its content, where no rule does.
+        """
+        end = step.at_ms + KEPT_MS if step.state in FINAL else 0
         self._db.execute(
-            "UPDATE inbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB), receipt = ?, recall = 0"
-            " WHERE release = ?",
-            (int(step.state), int(step.reason), pack_step(step), receipt, release),
+            "UPDATE inbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB), receipt = ?, recall = 0,"
+            " destroy_by_ms = CASE destroy_by_ms WHEN 0 THEN ? ELSE destroy_by_ms END WHERE release = ?",
+            (int(step.state), int(step.reason), pack_step(step), receipt, end, release),
         )
 
     def ask_to_destroy(self, release: bytes) -> None:

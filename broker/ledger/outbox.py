@@ -7,7 +7,19 @@ from typing import Any
 import apsw
 
 from broker.errors import ConflictError, OriginError, StreamLost
-from broker.message import Outgoing, Reason, SignedBatch, State, Step, StoredMessage, Stream, pack_step, unpack_steps
+from broker.message import (
+    FINAL,
+    KEPT_MS,
+    Outgoing,
+    Reason,
+    SignedBatch,
+    State,
+    Step,
+    StoredMessage,
+    Stream,
+    pack_step,
+    unpack_steps,
+)
 
 _VIEW = (
     "row, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps, decision,"
@@ -160,11 +172,16 @@ class Outbox:
             (stream.topic, stream.partition, after_seq),
         )
 
-    def step(self, release: bytes, step: Step) -> bool:
-        """Record the next state of a message; False when there is no such message."""
+    def step(self, release: bytes, step: Step, now_ms: int) -> bool:
+        """Record the next state of a message; False when there is no such message.
+
+        A state that ends it sets an end to its content, where no rule does; by our clock, not by the receipt's.
+        """
+        end = now_ms + KEPT_MS if step.state in FINAL else 0
         self._db.execute(
-            "UPDATE outbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB) WHERE release = ?",
-            (int(step.state), int(step.reason), pack_step(step), release),
+            "UPDATE outbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB),"
+            " destroy_by_ms = CASE destroy_by_ms WHEN 0 THEN ? ELSE destroy_by_ms END WHERE release = ?",
+            (int(step.state), int(step.reason), pack_step(step), end, release),
         )
         return bool(self._db.changes())
 
@@ -189,7 +206,7 @@ class Outbox:
         ).fetchone()
         if row is None:
             return None
-        self.step(row[0], Step(State.REFUSED, Reason.ENVELOPE, now_ms))
+        self.step(row[0], Step(State.REFUSED, Reason.ENVELOPE, now_ms), now_ms)
         return bytes(row[0])
 
     def expired(self, now_ms: int, limit: int) -> list[bytes]:

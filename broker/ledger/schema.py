@@ -5,6 +5,8 @@ A message's state changes often and its body never: they have a table each, or e
 Trust: who can write this file can withhold service, and is found by the log's leaves; it holds no content in the clear.
 """
 
+from broker.message import KEPT_MS
+
 MIGRATIONS = (
     """
     CREATE TABLE log (
@@ -118,5 +120,13 @@ MIGRATIONS = (
     );
     CREATE TRIGGER packs_keep BEFORE UPDATE ON packs BEGIN SELECT RAISE(ABORT, 'packs are kept as they were'); END;
     CREATE TRIGGER packs_stay BEFORE DELETE ON packs BEGIN SELECT RAISE(ABORT, 'packs are kept as they were'); END;
+    """,
+    # Content of messages that have ended gets an end where no rule set one, and what never had content needs none.
+    f"""
+    UPDATE outbound SET destroy_by_ms = expires_ms + {KEPT_MS}
+        WHERE state IN (1, 6, 7, 8, 9) AND release IS NOT NULL AND destroy_by_ms = 0 AND destroyed = 0;
+    UPDATE inbound SET destroy_by_ms = expires_ms + {KEPT_MS}
+        WHERE state IN (6, 7, 8, 9) AND batch IS NOT NULL AND destroy_by_ms = 0 AND destroyed = 0;
+    UPDATE inbound SET destroy_by_ms = 0 WHERE batch IS NULL;
     """,
 )

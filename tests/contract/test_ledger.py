@@ -11,7 +11,7 @@ from broker.errors import ConflictError, OriginError, StoreError, StreamLost, Va
 from broker.ledger import schema, sqlite
 from broker.ledger.keystore import KeyStore
 from broker.ledger.sqlite import SqliteLedger
-from broker.message import DecisionRecord, Log, Outgoing, Reason, SealedKeys, SignedBatch, State, Step, Stream
+from broker.message import KEPT_MS, DecisionRecord, Log, Outgoing, Reason, SealedKeys, SignedBatch, State, Step, Stream
 from broker.vault import Vault
 
 NOW = 1_800_000_000_000
@@ -150,6 +150,21 @@ def test_a_later_step_runs_on_an_older_file_and_keeps_what_is_there(tmp_path, mo
     ledger.close()
 
 
+async def test_a_file_of_the_first_schema_gets_an_end_for_content_that_had_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "MIGRATIONS", schema.MIGRATIONS[:1])
+    ledger = opened(tmp_path)
+    for n, (state, destroy_by) in enumerate([(6, 0), (6, 7), (3, 0)], start=1):
+        await ledger.commit(insert(outgoing(n, destroy_by_ms=destroy_by)))
+        await _raw(ledger, f"UPDATE outbound SET state = {state} WHERE row = {n}")
+    await ledger.commit(insert(outgoing(4, release=b"", stream=None)))
+    ledger.close()
+    monkeypatch.undo()
+    ledger = opened(tmp_path)
+    ends = [row[0] for row in ledger._reader.execute("SELECT destroy_by_ms FROM outbound ORDER BY row")]
+    assert ends == [NOW + 1000 + KEPT_MS, 7, 0, 0]
+    ledger.close()
+
+
 def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path):
     opened(tmp_path).close()
     raw = apsw.Connection(str(tmp_path / "ledger.db"))
@@ -188,7 +203,7 @@ async def test_an_envelope_that_does_not_continue_the_chain_is_not_stored(ledger
 
 async def test_a_message_recalled_while_it_was_being_sealed_is_not_sealed(ledger):
     await ledger.commit(insert(outgoing()))
-    await ledger.commit(lambda tx: tx.outbox.step(outgoing().release, Step(State.RECALLED, Reason.AGENCY, NOW)))
+    await ledger.commit(lambda tx: tx.outbox.step(outgoing().release, Step(State.RECALLED, Reason.AGENCY, NOW), NOW))
     with pytest.raises(StreamLost):
         await ledger.commit(lambda tx: tx.outbox.set_sealed([1], 1))
     assert not ledger.read(lambda tx: tx.outbox.get("us.cbp", b"\1" * 16)).sealed

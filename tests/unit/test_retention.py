@@ -4,7 +4,8 @@ import pytest
 
 from broker import retention
 from broker.errors import VaultError
-from broker.message import Log, State
+from broker.ledger.control import KeptRecall
+from broker.message import KEPT_MS, Log, Reason, State
 from broker.v1 import log_pb2
 from tests.simulator import person
 
@@ -143,3 +144,120 @@ async def test_a_correction_of_purged_content_is_still_a_correction(sim):
     await sim.pass_time(20 * DAY_MS)
     [result] = await sim.submit([person(2)], supersedes=message_id, conversation=conversation)
     assert result.outcome == "accepted"
+
+
+# No rule sets an end: what mx sends has no retention
+
+
+async def came(sim):
+    """A message of mx that has come for us.cbp: (message id, release)."""
+    [result] = await sim.submit([person()], agency="mx.inm", recipient="us.cbp", basis=["bil.jsp.2010"])
+    await sim.settle()
+    return result.message_id, sim.sent(result.message_id, "mx.inm").release
+
+
+async def answered(sim, state=State.ACKNOWLEDGED):
+    message_id, release = await came(sim)
+    await sim.offers("us.cbp")
+    assert await sim.answer("us.cbp", release, state) == "OK"
+    await sim.settle()
+    return message_id, release
+
+
+def kept_by(sim, party, release):
+    """Whether a party still has the content of this release."""
+    table = "outbound" if party == "mx" else "inbound"
+    [(key_id, destroyed)] = sim.rows(party, f"SELECT key_id, destroyed FROM {table} WHERE release = ?", release)
+    [content] = [content for name, content, _ in sim.key_rows(party) if name == key_id]
+    assert bool(destroyed) is (content is None)
+    return content is not None
+
+
+async def test_without_a_rule_content_goes_thirty_days_after_its_message_ended_on_both_sides(sim):
+    message_id, release = await answered(sim)
+    await sim.pass_time(KEPT_MS - 1)
+    assert kept_by(sim, "mx", release)
+    assert kept_by(sim, "us", release)
+    await sim.pass_time(1)
+    for party in ("mx", "us"):
+        assert not kept_by(sim, party, release)
+        assert len(purges(sim, party)) == 1
+    assert sim.sent(message_id, "mx.inm").destroyed
+    assert sim.came(release, "us.cbp").state is State.ACKNOWLEDGED
+
+
+async def test_without_a_rule_a_sender_keeps_content_until_the_final_receipt(sim):
+    _, release = await came(sim)
+    await sim.pass_time(2 * KEPT_MS)  # expired at us: the receipt has not come back yet
+    assert kept_by(sim, "mx", release)
+    await sim.settle()
+    await sim.pass_time(KEPT_MS - 1)
+    assert kept_by(sim, "mx", release)
+    await sim.pass_time(1)
+    assert not kept_by(sim, "mx", release)
+
+
+async def test_the_end_is_by_our_own_clock_not_by_the_time_in_the_receipt(sim):
+    message_id, release = await came(sim)
+    await sim.offers("us.cbp")
+    now = sim.clock.now
+    sim.clock.now = now + 400 * DAY_MS  # us is far ahead
+    assert await sim.answer("us.cbp", release) == "OK"
+    sim.clock.now = now
+    await sim.settle()
+    seen = sim.sent(message_id, "mx.inm")
+    assert seen.steps[-1].at_ms > now + 300 * DAY_MS
+    assert seen.destroy_by_ms == now + KEPT_MS
+
+
+@pytest.mark.parametrize("state", [State.REJECTED, State.EXPIRED, State.RECALLED])
+async def test_a_recipient_destroys_at_once_what_ended_without_its_agencys_word_and_a_sender_later(sim, state):
+    if state is State.REJECTED:
+        _, release = await answered(sim, state)
+    else:
+        message_id, release = await came(sim)
+        if state is State.RECALLED:
+            await sim.recall("mx.inm", message_id)
+        else:
+            await sim.pass_time(DAY_MS)
+        await sim.settle()
+    assert not kept_by(sim, "us", release)
+    assert kept_by(sim, "mx", release)
+    await sim.pass_time(KEPT_MS)
+    assert not kept_by(sim, "mx", release)
+    assert [len(purges(sim, party)) for party in ("us", "mx")] == [1, 1]
+
+
+@pytest.mark.parametrize("state", [State.EXPIRED, State.RECALLED])
+async def test_what_never_left_has_an_end_too(sim, state):
+    [result] = await sim.submit([person()], agency="mx.inm", recipient="us.cbp", basis=["bil.jsp.2010"])
+    release = sim.sent(result.message_id, "mx.inm").release
+    if state is State.RECALLED:
+        await sim.recall("mx.inm", result.message_id)
+    else:
+        await sim.pass_time(DAY_MS)
+    assert sim.sent(result.message_id, "mx.inm").state is state
+    await sim.pass_time(KEPT_MS)
+    assert not kept_by(sim, "mx", release)
+
+
+async def test_a_rules_end_is_not_moved_by_the_end_of_the_message(sim):
+    message_id, _ = await kept(sim)
+    until = sim.sent(message_id).destroy_by_ms
+    assert until > sim.clock() + 360 * DAY_MS
+
+
+async def test_what_was_never_kept_is_never_purged(sim):
+    """Recalled before it came: the recipient judged it, with a rule's end, and kept nothing of it."""
+    [result] = await sim.submit([person()])
+    release = sim.sent(result.message_id).release
+    await sim.mx.ledger.commit(
+        lambda tx: tx.control.keep_recall(
+            KeptRecall(release, "us.cbp", Reason.AGENCY, sim.clock() + DAY_MS, sim.clock() + DAY_MS)
+        )
+    )
+    await sim.settle()
+    assert sim.came(release).state is State.RECALLED
+    await sim.pass_time(2 * YEAR_MS)
+    assert purges(sim, "mx") == []
+    assert len(purges(sim, "us")) == 1
