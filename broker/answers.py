@@ -4,13 +4,16 @@ Each function runs inside the transaction that takes the envelope, or the agency
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from broker import control, sealing, standing
 from broker.canonical import H, leaf_hash
 from broker.errors import AgreementError, CanonicalError, InvalidError, SignatureError
 from broker.ledger.control import KeptRecall
+from broker.ledger.mailbox import Standing
+from broker.ledger.outbox import Sent
 from broker.ledger.sqlite import Transaction
 from broker.link import CONTROL, Link
 from broker.message import FINAL, Log, Reason, State, Step, Stream
@@ -55,31 +58,61 @@ def apply_items(
 
     `parsed`: the envelope, kept as the proof of its receipts. `heads_only`: it came out of turn.
     """
-    row = 0
     newest = parsed.header.seq > tx.control.counted("heads_seq")  # or a replayed complaint would be acted on again
-    if not heads_only and any(item.kind == CONTROL_KIND_RECEIPT for item in content.items):
-        row = _keep_proof(tx, parsed, content, now)
+    if not heads_only:
+        _receipts(tx, link, content, parsed, now)
     agencies: set[str] = set()
-    proven: dict[Stream, int] = {}
     for item in content.items:
         try:
             if item.kind == CONTROL_KIND_HEADS and newest:
                 _heads(tx, link, item.body, now)
                 tx.control.put("heads_seq", parsed.header.seq)
-            elif heads_only or item.kind == CONTROL_KIND_HEADS:
+            elif heads_only or item.kind in {CONTROL_KIND_HEADS, CONTROL_KIND_RECEIPT}:
                 continue
-            elif item.kind == CONTROL_KIND_RECEIPT:
-                _receipt(tx, link, control.parse_receipt(item.body), row, now, proven)
             elif item.kind == CONTROL_KIND_RECALL:
                 agencies |= _recall(tx, link, item.body, now)
             else:
                 tx.control.alarm("CONTROL_UNKNOWN_KIND", now)
         except CanonicalError:
             tx.control.alarm("CONTROL_MALFORMED", now)
+    return frozenset(agencies)
+
+
+def _receipts(tx: Transaction, link: Link, content: Content, parsed: sealing.Parsed, now: int) -> None:
+    """The receipts of an envelope: each counts only as a legal next state of a release of ours."""
+    bodies = [item.body for item in content.items if item.kind == CONTROL_KIND_RECEIPT]
+    if not bodies:
+        return
+    row = _keep_proof(tx, parsed, content, now)
+    came: list[Receipt] = []
+    for body in bodies:
+        try:
+            came.append(control.parse_receipt(body))
+        except CanonicalError:
+            tx.control.alarm("CONTROL_MALFORMED", now)
+    stands = tx.outbox.sent([receipt.release for receipt in came])
+    changed: dict[bytes, Reason] = {}
+    for receipt in came:
+        sent = stands.get(receipt.release)
+        if sent is None:
+            tx.control.alarm("RECEIPT_UNKNOWN_RELEASE", now)
+        elif (step := _next_step(tx, link, receipt, sent, row, now)) is not None:
+            stands[receipt.release] = sent.after(step, now)
+            changed[receipt.release] = step.reason
+    tx.outbox.set_states([(stands[release], reason) for release, reason in changed.items()], now)
+    for state, number in Counter(stands[release].state for release in changed).items():
+        tx.control.count(f"receipts_{state.name.lower()}", number)
+    _proven(tx, [stands[release] for release in changed])
+
+
+def _proven(tx: Transaction, sent: Iterable[Sent]) -> None:
+    """A receipt proves that its envelope was taken."""
+    proven: dict[Stream, int] = {}
+    for one in sent:
+        proven[one.stream] = max(proven.get(one.stream, 0), one.seq)
     for stream, seq in proven.items():
         if tx.streams.outflow(stream).repaired_at < 0:  # else it may be the envelope before that was taken
-            tx.streams.set_taken(stream, seq)  # a receipt proves that its envelope was taken
-    return frozenset(agencies)
+            tx.streams.set_taken(stream, seq)
 
 
 def _keep_proof(tx: Transaction, parsed: sealing.Parsed, content: Content, now: int) -> int:
@@ -93,27 +126,17 @@ def _keep_proof(tx: Transaction, parsed: sealing.Parsed, content: Content, now: 
     return tx.control.keep(parsed.header_bytes, parsed.signature, H(parsed.enc_ct), leaves, items)
 
 
-def _receipt(tx: Transaction, link: Link, receipt: Receipt, row: int, now: int, proven: dict[Stream, int]) -> None:
-    """A receipt counts only as a legal next state; the same again is skipped, another is evidence."""
-    sent = tx.outbox.sent(receipt.release)
-    if sent is None:
-        tx.control.alarm("RECEIPT_UNKNOWN_RELEASE", now)
-        return
+def _next_step(tx: Transaction, link: Link, receipt: Receipt, sent: Sent, row: int, now: int) -> Step | None:
+    """What a receipt adds to its message's way: the same again adds nothing, an impossible one is evidence."""
     stands = State.SENT if sent.state is State.ACCEPTED else sent.state  # sealed: the transport's word may be late
     state = State(receipt.state)
     if state is stands:
-        return
+        return None
     signed = _agency_signed(link, receipt, sent.recipient)
-    sealed = sent.seq or tx.outbox.was_sent(receipt.release)  # it may wait to be sealed again
-    if not sealed or signed is False or not legal_next(int(stands), int(state)):  # type: ignore[arg-type]
+    if not sent.was_sent or signed is False or not legal_next(int(stands), int(state)):  # type: ignore[arg-type]
         standing.evidence(tx, "EVIDENCE_IMPOSSIBLE_RECEIPT", receipt.SerializeToString(), now)
-        return
-    if sent.state is State.ACCEPTED:  # the receipt was faster than the transport's word
-        tx.outbox.step(receipt.release, Step(State.SENT, Reason.NONE, now), now)
-    step = Step(state, Reason(receipt.reason), receipt.time_ms, receipt=True, agency_signed=bool(signed), control=row)
-    tx.outbox.step(receipt.release, step, now)
-    tx.control.count(f"receipts_{state.name.lower()}", 1)
-    proven[sent.stream] = max(proven.get(sent.stream, 0), sent.seq)
+        return None
+    return Step(state, Reason(receipt.reason), receipt.time_ms, receipt=True, agency_signed=bool(signed), control=row)
 
 
 def _agency_signed(link: Link, receipt: Receipt, recipient: str) -> bool | None:
@@ -210,7 +233,7 @@ def _recall(tx: Transaction, link: Link, body: bytes, now: int) -> set[str]:
         tx.control.alarm("RECALL_BY_STRANGER", now)
         return set()
     if state in {State.RECEIVED, State.DELIVERED}:
-        close(tx, recall.release, State.RECALLED, reason, now)
+        close(tx, [AgencyAnswer(recall.release, State.RECALLED, reason)], now)
         return set()
     if state is State.ACKNOWLEDGED:
         tx.control.keep_recall(kept)
@@ -222,16 +245,21 @@ def _recall(tx: Transaction, link: Link, body: bytes, now: int) -> set[str]:
     return set()
 
 
-def close(
-    tx: Transaction, release: bytes, state: State, reason: Reason, now: int, agency: AgencyReceipt | None = None
-) -> None:
-    """A state that ends a message here: its entry, its receipt, and its content destroyed unless it is to be kept."""
-    leaf, entry, body = control.state_entry(ENTRY_KIND_ANSWER, release, state, reason, now, agency=agency)
-    tx.journal.append(Log.EXCHANGE, [(leaf, entry)])
-    tx.mailbox.step(release, Step(state, reason, now, receipt=True, agency_signed=agency is not None), body)
-    tx.control.enqueue([control.receipt_item(body)])
-    if state is not State.ACKNOWLEDGED:
-        destroy_received(tx, [release], now)
+def close(tx: Transaction, endings: Sequence[AgencyAnswer], now: int) -> None:
+    """States that end messages here: entries, receipts, and content destroyed unless it is to be kept."""
+    entries: list[tuple[bytes, bytes]] = []
+    changed: list[tuple[bytes, Step, bytes]] = []
+    for end in endings:
+        leaf, entry, body = control.state_entry(
+            ENTRY_KIND_ANSWER, end.release, end.state, end.reason, now, agency=end.agency
+        )
+        entries.append((leaf, entry))
+        step = Step(end.state, end.reason, now, receipt=True, agency_signed=end.agency is not None)
+        changed.append((end.release, step, body))
+    tx.journal.append(Log.EXCHANGE, entries)
+    tx.mailbox.set_states(changed)
+    tx.control.enqueue([control.receipt_item(body) for _, _, body in changed])
+    destroy_received(tx, [end.release for end in endings if end.state is not State.ACKNOWLEDGED], now)
 
 
 def destroy_received(tx: Transaction, releases: Iterable[bytes], now: int) -> None:
@@ -261,36 +289,34 @@ def answer(
 
     An answer that was given before is OK again: the agency may not have heard that it was durable.
     """
-    outcomes = []
-    for said in answers:
-        found = tx.mailbox.for_answer(said.release, agency)
-        outcomes.append("NOT_FOUND" if found is None else _answer_one(tx, link, agency, holder, said, found, now))
+    given = list(answers)
+    stands = tx.mailbox.for_answers(agency, [said.release for said in given])
+    held = tx.mailbox.held(agency, holder, list({found.conversation for found in stands.values()}))
+    outcomes: list[str] = []
+    endings: list[AgencyAnswer] = []
+    for said in given:
+        found = stands.get(said.release)
+        outcomes.append("NOT_FOUND" if found is None else _answer_one(link, agency, said, found, held))
+        if found is not None and outcomes[-1] == "OK" and found.state is not said.state:
+            endings.append(said)
+            stands[said.release] = replace(found, state=said.state, recall=False)
+    close(tx, endings, now)
     return outcomes
 
 
-def _answer_one(
-    tx: Transaction,
-    link: Link,
-    agency: str,
-    holder: str,
-    said: AgencyAnswer,
-    found: tuple[State, bytes, bool],
-    now: int,
-) -> str:
-    state, conversation, recall = found
+def _answer_one(link: Link, agency: str, said: AgencyAnswer, found: Standing, held: Container[bytes]) -> str:
+    """A word of the error table."""
     if said.agency is not None:
         try:
             check_agency_receipt(link, said.agency, agency, said.release, int(said.state), int(said.reason))
         except SignatureError:
             return "AGENCY_SIGNATURE_INVALID"
-    if recall and said.state is State.RECALLED and said.reason in {Reason.DESTROYED, Reason.KEPT}:
-        close(tx, said.release, State.RECALLED, said.reason, now, said.agency)
+    if found.recall and said.state is State.RECALLED and said.reason in {Reason.DESTROYED, Reason.KEPT}:
         return "OK"
-    if state is said.state:
+    if found.state is said.state:
         return "OK"
-    if state in FINAL or said.state not in {State.ACKNOWLEDGED, State.REJECTED}:
+    if found.state in FINAL or said.state not in {State.ACKNOWLEDGED, State.REJECTED}:
         return "STATE_FINAL"
-    if not tx.mailbox.holds(agency, holder, conversation):
+    if found.conversation not in held:
         return "LEASE_LOST"
-    close(tx, said.release, said.state, said.reason, now, said.agency)
     return "OK"

@@ -249,9 +249,9 @@ def _taken(flow: Inflow, arrival: Arrival, parsed: sealing.Parsed) -> Inflow:
 
 def _keep_messages(tx: Transaction, incoming: Sequence[Incoming], now: int) -> None:
     """Step 12, entries, mailbox and receipts, set by set; a release that was answered gets its last receipt again."""
-    decided: list[tuple[bytes, bytes]] = []
     arrived: list[tuple[bytes, bytes]] = []
     receipts: list[control.Item] = []
+    kept: list[tuple[Incoming, int | None, bytes]] = []
     batches: dict[bytes, int] = {}
     known = _Known.of(tx, incoming)
     for message in incoming:
@@ -266,13 +266,13 @@ def _keep_messages(tx: Transaction, incoming: Sequence[Incoming], now: int) -> N
         )
         arrived.append((leaf, entry))
         receipts.append(control.receipt_item(body))
-        if final.decision is not None and final.keys is not None:
-            decided.append((final.decision.leaf, final.decision.entry))
-            tx.decisions.insert(final.decision, final.keys.key_id)
-            tx.keys.add(final.keys)
-        tx.mailbox.insert(final, _batch_row(tx, final, batches), body)
+        kept.append((final, _batch_row(tx, final, batches), body))
         known.receipts[message.release] = body  # the same again in this envelope gets the same receipt
-    tx.journal.append(Log.DECISIONS, decided)
+    decided = [(m.decision, m.keys) for m, _, _ in kept if m.decision is not None and m.keys is not None]
+    tx.keys.add(keys for _, keys in decided)
+    tx.decisions.insert((decision, keys.key_id) for decision, keys in decided)
+    tx.mailbox.insert(kept)
+    tx.journal.append(Log.DECISIONS, [(decision.leaf, decision.entry) for decision, _ in decided])
     tx.journal.append(Log.EXCHANGE, arrived)
     tx.control.enqueue(receipts)
 
@@ -293,6 +293,10 @@ def _newest(stands: Reason, found: Reason) -> Reason:
     return stands if found is Reason.NONE or (found is Reason.MISSING and said_more) else found
 
 
+_Named = tuple[bytes, str, str, str, bytes]
+"""message id, origin, recipient, family, conversation: what a correction and its original share."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What the ledger knows of the messages of an envelope: asked once for all of them."""
@@ -300,12 +304,14 @@ class _Known:
     receipts: dict[bytes, bytes]
     seen: set[tuple[str, bytes]]
     recalls: dict[bytes, KeptRecall]
+    beside: set[_Named]
+    """What of this envelope may be corrected by what stands behind it."""
 
     @staticmethod
     def of(tx: Transaction, incoming: Sequence[Incoming]) -> "_Known":
         releases = [message.release for message in incoming]
         message_ids = [message.message_id for message in incoming]
-        return _Known(tx.mailbox.receipts(releases), tx.mailbox.seen(message_ids), tx.control.recalls(releases))
+        return _Known(tx.mailbox.receipts(releases), tx.mailbox.seen(message_ids), tx.control.recalls(releases), set())
 
     def against(self, tx: Transaction, message: Incoming) -> Incoming:
         """Step 12 and its neighbours: recalled before it came, seen before, correcting what never came."""
@@ -318,10 +324,11 @@ class _Known:
         if name in self.seen:
             return _closed(message, State.REFUSED, Reason.CONFLICT)
         self.seen.add(name)
-        if message.supersedes and not tx.mailbox.correctable(
-            message.supersedes, message.origin, message.recipient, message.family, message.conversation
-        ):
+        corrected = (message.supersedes, message.origin, message.recipient, message.family, message.conversation)
+        if message.supersedes and corrected not in self.beside and not tx.mailbox.correctable(*corrected):
             return _closed(message, State.REFUSED, Reason.AUTHORITY)
+        if message.state is State.RECEIVED:
+            self.beside.add((message.message_id, *corrected[1:]))
         return message
 
 

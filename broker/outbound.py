@@ -16,8 +16,9 @@ import policy
 from broker import decision as ruling
 from broker import obligations, sections
 from broker.canonical import H, leaf_hash, parse
-from broker.errors import FieldInvalid, InvalidError, LinkError, OriginError, PuenteError, SignatureError
+from broker.errors import ConflictError, FieldInvalid, InvalidError, LinkError, OriginError, PuenteError, SignatureError
 from broker.keys import CTX_ORIGIN
+from broker.ledger.outbox import Held
 from broker.ledger.sqlite import SqliteLedger, Transaction
 from broker.link import Link
 from broker.message import Accounting, Clock, DecisionRecord, Log, Outgoing, SignedBatch, Submission
@@ -291,33 +292,39 @@ class TooLarge(InvalidError):
 
 def _commit(tx: Transaction, batch: SignedBatch, group: Sequence[Outgoing]) -> list[Result]:
     """Decision entries, release entries, outbox, accounting and keys of a call: all of it, or none."""
-    results = []
-    batch_row = 0
-    decided: list[tuple[bytes, bytes]] = []
-    released: list[tuple[bytes, bytes]] = []
+    held = tx.outbox.first_results(group)
+    results: list[Result] = []
+    new: list[Outgoing] = []
+    released: set[tuple[str, bytes]] = set()
     for message in group:
+        first = held.get(message.message_id)
+        if first is not None:
+            results.append(_again(message, first))
+            continue
         try:
-            first = tx.outbox.first_result(message)
-            if first is None:
-                tx.outbox.check_named(message)
+            tx.outbox.check_named(message, released)
         except InvalidError as error:
             results.append(Result(message.message_id, "invalid", error.reason))
             continue
-        if first is not None:
-            outcome = "refused" if first.refused else "accepted"
-            results.append(Result(message.message_id, outcome, "DUPLICATE", first.decision))
-            continue
-        batch_row = batch_row or tx.outbox.batch(batch)
-        tx.keys.add(message.keys)
-        tx.decisions.insert(message.decision, message.keys.key_id)
-        tx.outbox.insert(message, batch_row)
-        decided.append((message.decision.leaf, message.decision.entry))
+        new.append(message)
         if message.release:
-            released.append((message.release, message.entry))
+            released.add((message.recipient, message.message_id))
         results.append(_result(message))
-    tx.journal.append(Log.DECISIONS, decided)
-    tx.journal.append(Log.EXCHANGE, released)
+        held[message.message_id] = Held(message.statement_hash, not message.release, message.decision.leaf)
+    if new:
+        tx.keys.add([message.keys for message in new])
+        tx.decisions.insert((message.decision, message.keys.key_id) for message in new)
+        tx.outbox.insert(new, tx.outbox.batch(batch))
+        tx.journal.append(Log.DECISIONS, [(message.decision.leaf, message.decision.entry) for message in new])
+        tx.journal.append(Log.EXCHANGE, [(message.release, message.entry) for message in new if message.release])
     return results
+
+
+def _again(message: Outgoing, first: Held) -> Result:
+    """The result that its id already has; a conflict when the id stands for another submission."""
+    if first.statement_hash != message.statement_hash:
+        return Result(message.message_id, "invalid", ConflictError.reason)
+    return Result(message.message_id, "refused" if first.refused else "accepted", "DUPLICATE", first.decision)
 
 
 def _result(message: Outgoing) -> Result:

@@ -142,7 +142,7 @@ class Relay:
 
         def change(tx: Transaction) -> None:
             tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(items), now)
-            tx.control.set_sealed([item.row for item in items], seq)
+            tx.control.set_sealed(items[-1].row, seq)
             if recalls:
                 tx.control.put("control_seq", seq)
 
@@ -202,11 +202,12 @@ class Relay:
         if fresh is not None:
             return fresh
         keys = self.ledger.keys
+        body = self.ledger.read(lambda tx: tx.outbox.body(message.row))
         content, opening = keys.both(message.key_id)
         secrets = Secrets.opened(self.vault, message.key_id, opening)
         content_key = self.vault.unwrap(content, message.key_id)
-        slots = self.vault.open(content_key, message.content, message.key_id)
-        return message_bytes(message.entry, message.core, secrets.commit_salt, slots)
+        slots = self.vault.open(content_key, body.content, message.key_id)
+        return message_bytes(body.entry, body.core, secrets.commit_salt, slots)
 
     def _sealed(
         self, stream: Stream, family: str, flow: Outflow, content: pb.Content, control_seq: int = 0
@@ -247,9 +248,7 @@ class Relay:
         now = self.clock()
 
         def change(tx: Transaction) -> None:
-            tx.streams.set_durable(stream, pending[-1][0])
-            for seq, _ in pending:
-                tx.outbox.set_sent(stream, seq, now)
+            tx.streams.set_durable(stream, [seq for seq, _ in pending], now)
 
         await self.ledger.commit(change)
         return True

@@ -3,6 +3,7 @@
 import os
 
 from broker import answers, control
+from broker.answers import AgencyAnswer
 from broker.canonical import leaf_hash
 from broker.ledger.mailbox import Mailbox
 from broker.ledger.outbox import Outbox
@@ -20,12 +21,10 @@ def sweep(tx: Transaction, now: int) -> int:
     for release in tx.outbox.expired(now, BATCH):
         withdraw(tx, release, State.EXPIRED, Reason.EXPIRED, now)
         done += 1
-    for release in tx.mailbox.expired(now, BATCH):
-        answers.close(tx, release, State.EXPIRED, Reason.EXPIRED, now)
-        done += 1
-    for release in tx.control.silent_recalls(now, BATCH):
-        answers.close(tx, release, State.RECALLED, Reason.KEPT, now)
-        done += 1
+    ended = [AgencyAnswer(r, State.EXPIRED, Reason.EXPIRED) for r in tx.mailbox.expired(now, BATCH)]
+    ended += [AgencyAnswer(r, State.RECALLED, Reason.KEPT) for r in tx.control.silent_recalls(now, BATCH)]
+    answers.close(tx, ended, now)
+    done += len(ended)
     done += _purge(tx, now)
     tx.control.forget_recalls(now)
     return done
@@ -42,7 +41,7 @@ def withdraw(tx: Transaction, release: bytes, state: State, reason: Reason, now:
         reason=int(reason),  # type: ignore[arg-type]
     ).SerializeToString(deterministic=True)
     tx.journal.append(Log.DECISIONS, [(leaf_hash(entry), entry)])
-    tx.outbox.step(release, Step(state, reason, now), now)
+    tx.outbox.end(release, Step(state, reason, now), now)
 
 
 def recall(

@@ -166,6 +166,8 @@ class Simulator:
         """Time passes for both, and what it obliges is done."""
         self.clock.now += ms
         for gateway in (self.us, self.mx):
+            if not gateway.relay._fences:
+                await gateway.relay.claim()
             while await gateway.relay.sweep():
                 pass
 
@@ -231,7 +233,11 @@ class Simulator:
 
     def receipts_waiting(self, party: str) -> dict[bytes, tuple[State, Reason]]:
         """Receipts that a party has not sealed yet: release to (state, reason), the last one each."""
-        rows = self.rows(party, "SELECT body FROM control_out WHERE kind = 1 AND seq IS NULL ORDER BY row")
+        rows = self.rows(
+            party,
+            "SELECT body FROM control_out WHERE kind = 1"
+            " AND row > (SELECT coalesce(max(last_row), 0) FROM control_sealed) ORDER BY row",
+        )
         found = [control.parse_receipt(row[0]) for row in rows]
         return {r.release: (State(r.state), Reason(r.reason)) for r in found}
 

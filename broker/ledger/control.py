@@ -21,7 +21,7 @@ class KeptRecall:
 
 
 class ControlStore:
-    """Rows of `control_out`, `control_in`, `recalls`, `alarms` and `counters`."""
+    """Rows of `control_out`, `control_sealed`, `control_in`, `recalls`, `alarms` and `counters`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
@@ -32,20 +32,26 @@ class ControlStore:
 
     def unsealed(self, limit: int) -> list[ControlItem]:
         """The oldest items that no envelope holds."""
-        query = "SELECT row, kind, salt, body FROM control_out WHERE seq IS NULL ORDER BY row LIMIT ?"
+        query = (
+            "SELECT row, kind, salt, body FROM control_out"
+            " WHERE row > (SELECT coalesce(max(last_row), 0) FROM control_sealed) ORDER BY row LIMIT ?"
+        )
         return [ControlItem(*row) for row in self._db.execute(query, (limit,))]
 
-    def set_sealed(self, rows: Sequence[int], seq: int) -> None:
-        """These items travel in control envelope `seq`."""
-        self._db.executemany("UPDATE control_out SET seq = ? WHERE row = ?", ((seq, row) for row in rows))
+    def set_sealed(self, last_row: int, seq: int) -> None:
+        """What was unsealed, up to this row, travels in control envelope `seq`."""
+        self._db.execute("INSERT INTO control_sealed VALUES (?, ?)", (seq, last_row))
 
     def set_taken(self, seq: int) -> None:
         """The other party took control envelopes up to `seq`."""
-        self._db.execute("DELETE FROM control_out WHERE seq <= ?", (seq,))
+        self._db.execute(
+            "DELETE FROM control_out WHERE row <= (SELECT max(last_row) FROM control_sealed WHERE seq <= ?)", (seq,)
+        )
+        self._db.execute("DELETE FROM control_sealed WHERE seq <= ?", (seq,))
 
     def unseal(self, after_seq: int) -> None:
         """What was sealed after `after_seq` is sealed again."""
-        self._db.execute("UPDATE control_out SET seq = NULL WHERE seq > ?", (after_seq,))
+        self._db.execute("DELETE FROM control_sealed WHERE seq > ?", (after_seq,))
 
     def keep(self, header: bytes, signature: bytes, enc_ct_hash: bytes, leaves: bytes, items: bytes) -> int:
         """Keep a control envelope that came, as the proof of its receipts; returns its row."""
@@ -58,7 +64,7 @@ class ControlStore:
     def recalls(self, releases: Sequence[bytes]) -> dict[bytes, KeptRecall]:
         """The recalls that came of these releases."""
         marks = ",".join("?" * len(releases))
-        query = f"SELECT release, origin, reason, until_ms, answer_by_ms FROM recalls WHERE release IN ({marks})"  # noqa: S608
+        query = f"SELECT release, origin, reason, until_ms, answer_by_ms FROM recalls WHERE release IN ({marks})"
         return {
             row[0]: KeptRecall(row[0], row[1], Reason(row[2]), *row[3:]) for row in self._db.execute(query, releases)
         }

@@ -1,6 +1,6 @@
 """What officers look decisions up by; the entry itself stands in the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import apsw
@@ -28,14 +28,16 @@ class DecisionStore:
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
 
-    def insert(self, record: DecisionRecord, key_id: bytes) -> None:
-        """Index one decision; `key_id` names the message's opening key."""
-        self._db.execute(
-            f"INSERT INTO decisions ({_COLUMNS}, key_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+    def insert(self, decided: Iterable[tuple[DecisionRecord, bytes]]) -> None:
+        """Index decisions, each with the id of its message's opening key."""
+        self._db.executemany(
+            f"INSERT INTO decisions ({_COLUMNS}, key_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                record.leaf, record.time_ms, record.action, record.permit, record.family, record.kind, record.origin,
-                record.recipient, record.purpose, record.rules, record.withheld, record.obligations,
-                record.pack_digest, record.law_ms, record.context, key_id,
+                (
+                    d.leaf, d.time_ms, d.action, d.permit, d.family, d.kind, d.origin, d.recipient, d.purpose, d.rules,
+                    d.withheld, d.obligations, d.pack_digest, d.law_ms, d.context, key_id,
+                )
+                for d, key_id in decided
             ),
         )  # fmt: skip
 
@@ -53,6 +55,6 @@ class DecisionStore:
         return int(self._db.execute("SELECT count(*) FROM decisions").fetchone()[0])
 
     def _select(self, clause: str, values: tuple[object, ...]) -> Iterator[StoredDecision]:
-        query = f"SELECT row, key_id, {_COLUMNS} FROM decisions WHERE {clause}"  # noqa: S608  no value is in the text
+        query = f"SELECT row, key_id, {_COLUMNS} FROM decisions WHERE {clause}"
         for row, key_id, leaf, time_ms, action, permit, *rest in self._db.execute(query, values):
             yield StoredDecision(row, DecisionRecord(leaf, b"", time_ms, action, bool(permit), *rest), key_id)

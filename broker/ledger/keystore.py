@@ -6,7 +6,7 @@ nothing. They are shredded before the ledger records it: a crash between makes t
 Trust: who reads this file without the key-encryption key learns nothing; who deletes it destroys content.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import apsw
@@ -72,9 +72,9 @@ class KeyChanges:
         self.added: list[SealedKeys] = []
         self.shredded: list[bytes] = []
 
-    def add(self, keys: SealedKeys) -> None:
-        """Keep a message's keys."""
-        self.added.append(keys)
+    def add(self, keys: Iterable[SealedKeys]) -> None:
+        """Keep the keys of messages."""
+        self.added += keys
 
     def shred(self, key_id: bytes) -> None:
         """Destroy a message's content key."""

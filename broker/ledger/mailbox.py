@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 
+from broker.ledger.schema import marks
 from broker.message import (
     FINAL,
     KEPT_MS,
@@ -55,6 +56,15 @@ class Offer:
     recall: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a message that came stands; `recall`: its agency is asked to destroy it."""
+
+    state: State
+    conversation: bytes
+    recall: bool
+
+
 class Mailbox:
     """Rows of `inbound` and `leases`."""
 
@@ -68,12 +78,12 @@ class Mailbox:
 
     def receipts(self, releases: Sequence[bytes]) -> dict[bytes, bytes]:
         """The last receipt given for each of these releases that was already answered."""
-        query = f"SELECT release, receipt FROM inbound WHERE release IN ({_marks(releases)})"  # noqa: S608
+        query = f"SELECT release, receipt FROM inbound WHERE release IN ({marks(releases)})"
         return dict(self._db.execute(query, releases))
 
     def seen(self, message_ids: Sequence[bytes]) -> set[tuple[str, bytes]]:
         """(origin, message id) of those that came before, under whatever release."""
-        query = f"SELECT origin, message_id FROM inbound WHERE message_id IN ({_marks(message_ids)})"  # noqa: S608
+        query = f"SELECT origin, message_id FROM inbound WHERE message_id IN ({marks(message_ids)})"
         return set(self._db.execute(query, message_ids))
 
     def correctable(self, message_id: bytes, origin: str, recipient: str, family: str, conversation: bytes) -> bool:
@@ -84,29 +94,22 @@ class Mailbox:
         )
         return self._db.execute(query, (message_id, origin, recipient, family, conversation)).fetchone() is not None
 
-    def insert(self, message: Incoming, batch: int | None, receipt: bytes) -> None:
-        """Keep one message that was taken, whatever became of it."""
-        decision = message.decision.leaf if message.decision else b""
-        self._db.execute(
-            "INSERT INTO inbound (release, message_id, origin, recipient, family, kind, purpose, conversation, state,"
-            " reason, steps, decision, batch, key_id, caveats, withheld, receipt, expires_ms, destroy_by_ms)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                message.release, message.message_id, message.origin, message.recipient, message.family, message.kind,
-                message.purpose, message.conversation, int(message.state), int(message.reason),
-                pack_step(Step(message.state, message.reason, message.time_ms)), decision, batch,
-                message.keys.key_id if message.keys else None,
-                json.dumps(message.caveats), json.dumps(message.withheld), receipt, message.expires_ms,
-                message.destroy_by_ms if batch is not None else 0,  # nothing is kept of it: nothing to destroy
-            ),
-        )  # fmt: skip
-        if batch is not None:
-            self._insert_body(message)
-
-    def _insert_body(self, message: Incoming) -> None:
-        self._db.execute(
+    def insert(self, kept: Sequence[tuple[Incoming, int | None, bytes]]) -> None:
+        """Keep messages that were taken, each with its batch (None: nothing is kept of it) and its receipt."""
+        first = self._db.execute("SELECT coalesce(max(row), 0) + 1 FROM inbound").fetchone()[0]
+        self._db.executemany(
+            "INSERT INTO inbound (row, release, message_id, origin, recipient, family, kind, purpose, conversation,"
+            " state, reason, steps, decision, batch, key_id, caveats, withheld, receipt, expires_ms, destroy_by_ms)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (_row(row, *one) for row, one in enumerate(kept, first)),
+        )
+        self._db.executemany(
             "INSERT INTO inbound_bodies VALUES (?, ?, ?, ?)",
-            (self._db.last_insert_rowid(), message.entry, message.core, message.content or None),
+            (
+                (row, message.entry, message.core, message.content or None)
+                for row, (message, batch, _) in enumerate(kept, first)
+                if batch is not None
+            ),
         )
 
     def waiting(self, agency: str, holder: str, now_ms: int) -> bool:
@@ -143,7 +146,8 @@ class Mailbox:
             " WHERE row = ?",
             ((step, row) for row, _ in rows),
         )
-        return [_offer(self._db.execute(_OFFER + " WHERE i.row = ?", (row,)).fetchone()) for row, _ in rows]
+        offered = f"{_OFFER} WHERE i.row IN ({marks(rows)}) ORDER BY i.row"
+        return [_offer(found) for found in self._db.execute(offered, [row for row, _ in rows])]
 
     def _next(self, agency: str, holder: str, now_ms: int, limit: int) -> tuple[list[tuple[int, bytes]], set[bytes]]:
         """(row, conversation) of what may be offered, and conversations that are offered again.
@@ -185,10 +189,13 @@ class Mailbox:
         )
         return bool(self._db.changes())
 
-    def holds(self, agency: str, holder: str, conversation: bytes) -> bool:
-        """Whether this stream still holds the conversation's lease."""
-        query = "SELECT 1 FROM leases WHERE recipient = ? AND conversation = ? AND holder = ?"
-        return self._db.execute(query, (agency, conversation, holder)).fetchone() is not None
+    def held(self, agency: str, holder: str, conversations: Sequence[bytes]) -> set[bytes]:
+        """Those of these conversations whose lease this stream still holds."""
+        query = (
+            "SELECT conversation FROM leases WHERE recipient = ? AND holder = ?"
+            f" AND conversation IN ({marks(conversations)})"
+        )
+        return {row[0] for row in self._db.execute(query, (agency, holder, *conversations))}
 
     def let_go(self, holder: str) -> None:
         """A stream ended: its conversations are offered again."""
@@ -200,33 +207,44 @@ class Mailbox:
         A holder is `<incarnation>.<stream>`. Its messages are offered again, in order, as if the lease had lapsed.
         """
         self._db.execute(
-            f"DELETE FROM leases WHERE substr(holder, 1, instr(holder, '.') - 1) NOT IN ({_marks(alive)})",  # noqa: S608
+            f"DELETE FROM leases WHERE substr(holder, 1, instr(holder, '.') - 1) NOT IN ({marks(alive)})",
             alive,
         )
         return int(self._db.changes())
 
-    def for_answer(self, release: bytes, agency: str) -> tuple[State, bytes, bool] | None:
-        """State, conversation and whether a recall waits for an answer; None when it is not this agency's."""
-        query = "SELECT state, conversation, recall FROM inbound WHERE release = ? AND recipient = ?"
-        row = self._db.execute(query, (release, agency)).fetchone()
-        return None if row is None else (State(row[0]), row[1], bool(row[2]))
+    def for_answers(self, agency: str, releases: Sequence[bytes]) -> dict[bytes, Standing]:
+        """Where those of these releases stand that came for this agency."""
+        query = (
+            "SELECT release, state, conversation, recall FROM inbound"
+            f" WHERE recipient = ? AND release IN ({marks(releases)})"
+        )
+        found = self._db.execute(query, (agency, *releases))
+        return {
+            release: Standing(State(state), conversation, bool(recall))
+            for release, state, conversation, recall in found
+        }
 
     def for_recall(self, release: bytes) -> tuple[State, str, str] | None:
         """State, origin and recipient of a release that came; None when it did not."""
         row = self._db.execute("SELECT state, origin, recipient FROM inbound WHERE release = ?", (release,)).fetchone()
         return None if row is None else (State(row[0]), row[1], row[2])
 
-    def step(self, release: bytes, step: Step, receipt: bytes) -> None:
-        """Record the next state of a message with the receipt given for it.
+    def set_states(self, changed: Sequence[tuple[bytes, Step, bytes]]) -> None:
+        """Record the next state of each release, with the receipt given for it.
 
-        A state that ends it sets an end to its content, where no rule does.
+        A state that ends a message sets an end to its content, where no rule does.
         """
-        end = step.at_ms + KEPT_MS if step.state in FINAL else 0
-        self._db.execute(
+        self._db.executemany(
             "UPDATE inbound SET state = ?, reason = ?, steps = CAST(steps || ? AS BLOB), receipt = ?, recall = 0,"
             " destroy_by_ms = CASE destroy_by_ms WHEN 0 THEN ? ELSE destroy_by_ms END WHERE release = ?",
-            (int(step.state), int(step.reason), pack_step(step), receipt, end, release),
-        )
+            (
+                (
+                    int(step.state), int(step.reason), pack_step(step), receipt,
+                    step.at_ms + KEPT_MS if step.state in FINAL else 0, release,
+                )
+                for release, step, receipt in changed
+            ),
+        )  # fmt: skip
 
     def ask_to_destroy(self, release: bytes) -> None:
         """A recall of an acknowledged message waits for its agency's answer."""
@@ -258,7 +276,7 @@ class Mailbox:
 
     def get(self, recipient: str, release: bytes) -> StoredMessage | None:
         """A message that came for this agency."""
-        query = f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND release = ?"  # noqa: S608
+        query = f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND release = ?"
         row = self._db.execute(query, (recipient, release)).fetchone()
         return None if row is None else _stored(row)
 
@@ -266,7 +284,7 @@ class Mailbox:
         """This agency's messages, newest first, below row `before` (0: from the top)."""
         wanted = ",".join(str(int(s)) for s in states) or "1,4,5,6,7,8,9"
         query = (
-            f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND state IN ({wanted}) AND (? = 0 OR row < ?)"  # noqa: S608
+            f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND state IN ({wanted}) AND (? = 0 OR row < ?)"
             " ORDER BY row DESC LIMIT ?"
         )
         return [_stored(row) for row in self._db.execute(query, (recipient, before, before, limit))]
@@ -276,8 +294,15 @@ class Mailbox:
         return {State(s): n for s, n in self._db.execute("SELECT state, count(*) FROM inbound GROUP BY state")}
 
 
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
+def _row(row: int, message: Incoming, batch: int | None, receipt: bytes) -> tuple[object, ...]:
+    return (
+        row, message.release, message.message_id, message.origin, message.recipient, message.family, message.kind,
+        message.purpose, message.conversation, int(message.state), int(message.reason),
+        pack_step(Step(message.state, message.reason, message.time_ms)),
+        message.decision.leaf if message.decision else b"", batch, message.keys.key_id if message.keys else None,
+        json.dumps(message.caveats), json.dumps(message.withheld), receipt, message.expires_ms,
+        message.destroy_by_ms if batch is not None else 0,  # nothing is kept of it: nothing to destroy
+    )  # fmt: skip
 
 
 def _slow(attempts: int, steps: bytes, now_ms: int) -> bool:

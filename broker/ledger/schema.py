@@ -5,6 +5,8 @@ A message's state changes often and its body never: they have a table each, or e
 Trust: who can write this file can withhold service, and is found by the log's leaves; it holds no content in the clear.
 """
 
+from collections.abc import Sequence
+
 from broker.message import KEPT_MS
 
 MIGRATIONS = (
@@ -36,8 +38,7 @@ MIGRATIONS = (
         UNIQUE (origin, message_id)
     );
     CREATE TABLE outbound_bodies (row INTEGER PRIMARY KEY, entry BLOB NOT NULL, core BLOB NOT NULL, content BLOB);
-    CREATE INDEX outbound_unsealed ON outbound (topic, partition, row) WHERE seq IS NULL AND state = 2;
-    CREATE INDEX outbound_sealed ON outbound (topic, partition, seq) WHERE state IN (2, 3);
+    CREATE INDEX outbound_open ON outbound (topic, partition, seq) WHERE state = 2;
     CREATE INDEX outbound_purge ON outbound (destroy_by_ms) WHERE destroyed = 0 AND destroy_by_ms > 0;
 
     CREATE TABLE inbound (
@@ -73,11 +74,13 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE TABLE envelopes (
         topic TEXT NOT NULL, partition INTEGER NOT NULL, seq INTEGER NOT NULL, after INTEGER NOT NULL,
-        count INTEGER NOT NULL, envelope BLOB NOT NULL, durable INTEGER NOT NULL DEFAULT 0,
-        time_ms INTEGER NOT NULL,
+        count INTEGER NOT NULL, time_ms INTEGER NOT NULL, envelope BLOB NOT NULL,
         PRIMARY KEY (topic, partition, seq)
     );
-    CREATE INDEX envelopes_pending ON envelopes (topic, partition, seq) WHERE durable = 0;
+    CREATE TABLE sent (
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        PRIMARY KEY (topic, partition, seq)
+    ) WITHOUT ROWID;
 
     CREATE TABLE streams_in (
         topic TEXT NOT NULL, partition INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0,
@@ -90,11 +93,8 @@ MIGRATIONS = (
         PRIMARY KEY (topic, partition, seq)
     );
 
-    CREATE TABLE control_out (
-        row INTEGER PRIMARY KEY, kind INTEGER NOT NULL, salt BLOB NOT NULL, body BLOB NOT NULL, seq INTEGER
-    );
-    CREATE INDEX control_unsealed ON control_out (row) WHERE seq IS NULL;
-    CREATE INDEX control_sealed ON control_out (seq) WHERE seq IS NOT NULL;
+    CREATE TABLE control_out (row INTEGER PRIMARY KEY, kind INTEGER NOT NULL, salt BLOB NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE control_sealed (seq INTEGER PRIMARY KEY, last_row INTEGER NOT NULL);
     CREATE TABLE control_in (
         row INTEGER PRIMARY KEY, header BLOB NOT NULL, signature BLOB NOT NULL, enc_ct_hash BLOB NOT NULL,
         leaves BLOB NOT NULL, items BLOB NOT NULL
@@ -130,3 +130,8 @@ MIGRATIONS = (
     UPDATE inbound SET destroy_by_ms = 0 WHERE batch IS NULL;
     """,
 )
+
+
+def marks(values: Sequence[object]) -> str:
+    """A question mark for each value, for `IN (...)`: no value ever stands in a statement's text."""
+    return ",".join("?" * len(values))

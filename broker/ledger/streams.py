@@ -1,5 +1,6 @@
 """Streams: the chain of envelopes that we send, and how far we took the other party's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -10,7 +11,10 @@ from broker.message import Reason, Stream
 
 @dataclass(frozen=True, slots=True)
 class Outflow:
-    """A stream that we send; `chain` is the seq that the next envelope comes after."""
+    """A stream that we send; `chain` is the seq that the next envelope comes after.
+
+    What is stored behind `durable` has still to be put into the transport, or once more.
+    """
 
     fence: int
     last_seq: int
@@ -32,7 +36,7 @@ class Inflow:
 
 
 class StreamStore:
-    """Rows of `streams_out`, `envelopes`, `streams_in` and `headers`."""
+    """Rows of `streams_out`, `envelopes`, `sent`, `streams_in` and `headers`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
@@ -82,23 +86,26 @@ class StreamStore:
 
     def not_durable(self) -> list[Stream]:
         """Streams with envelopes that the transport does not have durably."""
-        rows = self._db.execute("SELECT DISTINCT topic, partition FROM envelopes WHERE durable = 0")
+        rows = self._db.execute(
+            "SELECT topic, partition FROM streams_out s WHERE EXISTS (SELECT 1 FROM envelopes e"
+            " WHERE e.topic = s.topic AND e.partition = s.partition AND e.seq > s.durable)"
+        )
         return [Stream(topic, partition) for topic, partition in rows]
 
     def pending(self, stream: Stream, limit: int) -> list[tuple[int, bytes]]:
         """(seq, envelope) stored and not yet durable in the transport, in order."""
         return list(self._db.execute(
-            "SELECT seq, envelope FROM envelopes WHERE topic = ? AND partition = ? AND durable = 0"
-            " ORDER BY seq LIMIT ?",
+            "SELECT e.seq, e.envelope FROM streams_out s JOIN envelopes e USING (topic, partition)"
+            " WHERE s.topic = ? AND s.partition = ? AND e.seq > s.durable ORDER BY e.seq LIMIT ?",
             (stream.topic, stream.partition, limit),
         ))  # fmt: skip
 
-    def set_durable(self, stream: Stream, seq: int) -> None:
-        """The transport has every envelope up to `seq`."""
+    def set_durable(self, stream: Stream, seqs: Sequence[int], now_ms: int) -> None:
+        """The transport has these envelopes, the oldest first: since now, unless it had them before."""
         key = (stream.topic, stream.partition)
-        self._db.execute("UPDATE envelopes SET durable = 1 WHERE topic = ? AND partition = ? AND seq <= ?", (*key, seq))
+        self._db.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?)", ((*key, seq, now_ms) for seq in seqs))
         self._db.execute(
-            "UPDATE streams_out SET durable = max(durable, ?) WHERE topic = ? AND partition = ?", (seq, *key)
+            "UPDATE streams_out SET durable = max(durable, ?) WHERE topic = ? AND partition = ?", (seqs[-1], *key)
         )
 
     def kept(self, stream: Stream) -> int:
@@ -116,13 +123,12 @@ class StreamStore:
         )
         self._db.execute("DELETE FROM envelopes WHERE topic = ? AND partition = ? AND seq <= ?", (*key, taken))
 
-    def resend(self, stream: Stream, taken: int) -> int:
-        """Put the stored envelopes after `taken` into the transport again; returns how many there are."""
+    def resend(self, stream: Stream, taken: int) -> None:
+        """Put the stored envelopes after `taken` into the transport again."""
         self._db.execute(
-            "UPDATE envelopes SET durable = 0 WHERE topic = ? AND partition = ? AND seq > ?",
-            (stream.topic, stream.partition, taken),
+            "UPDATE streams_out SET durable = min(durable, ?) WHERE topic = ? AND partition = ?",
+            (taken, stream.topic, stream.partition),
         )
-        return int(self._db.changes())
 
     def restart(self, stream: Stream, taken: int) -> None:
         """Seal again what was not taken: the chain continues after `taken`, seqs go on."""

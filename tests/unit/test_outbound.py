@@ -38,11 +38,8 @@ def traces(sim, party="us"):
 
 
 def cores(sim, party="us"):
-    def question(tx):
-        waiting = [m for stream in tx.outbox.streams_waiting() for m in tx.outbox.unsealed(stream, 256)]
-        return [m.core for m in sorted(waiting, key=lambda m: m.row)]
-
-    return [envelope_pb2.Core.FromString(core) for core in sim.gateway(party).ledger.read(question)]
+    query = "SELECT core FROM outbound JOIN outbound_bodies USING (row) WHERE seq IS NULL AND state = 2 ORDER BY row"
+    return [envelope_pb2.Core.FromString(core) for (core,) in sim.rows(party, query)]
 
 
 def resigned(sim, items, signer="us.cbp", file="origin.json"):
