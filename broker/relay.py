@@ -71,6 +71,7 @@ class Relay:
         self.delivered: Callable[[frozenset[str]], None] = lambda _: None
         self.work = outbound.committed
         self._fences: dict[Stream, int] = {}
+        self._noting: dict[Stream, asyncio.Future[None]] = {}
         self._since_heads = 0
         self._unread = True
         self._heads_sent_ms = 0
@@ -128,7 +129,7 @@ class Relay:
     async def drain(self) -> bool:
         """Put what is stored into the transport, stream by stream."""
         busy = False
-        for stream in self.ledger.read(lambda tx: tx.streams.not_durable()):
+        for stream in {*self.ledger.read(lambda tx: tx.streams.not_durable()), *self._noting}:
             busy |= await self._drain(stream)
         return busy
 
@@ -239,18 +240,19 @@ class Relay:
         return not self.ledger.read(suspended)
 
     async def _drain(self, stream: Stream) -> bool:
-        """Put stored envelopes into the transport; `sent` once it has them durably."""
+        """Put stored envelopes into the transport; `sent` once it has them durably.
+
+        That is written down beside whatever is committed next: a crash before it means that they are put again.
+        """
+        if stream in self._noting:
+            await self._noting.pop(stream)
         pending = self.ledger.read(lambda tx: tx.streams.pending(stream, READ_AT_ONCE))
         if not pending:
             return False
         envelopes = [envelope for _, envelope in pending]
         await asyncio.get_running_loop().run_in_executor(self._putter, self.transport.put, stream, envelopes)
-        now = self.clock()
-
-        def change(tx: Transaction) -> None:
-            tx.streams.set_durable(stream, [seq for seq, _ in pending], now)
-
-        await self.ledger.commit(change)
+        seqs, now = [seq for seq, _ in pending], self.clock()
+        self._noting[stream] = self.ledger.enqueue(lambda tx: tx.streams.set_durable(stream, seqs, now))
         return True
 
     # Reading
