@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import zlib
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -124,6 +125,8 @@ class Question:
 
     request: policy.Request
     context: bytes
+    packed: bytes
+    """`context` as it is kept: most of it is names, which compress well."""
 
 
 @lru_cache(maxsize=4096)
@@ -162,7 +165,8 @@ def question(
         derived_from=derived_from,
     )
     fields = {name: getattr(request, name) for name in _ASKED}
-    return Question(request, json.dumps(fields, default=_plain, separators=(",", ":")).encode())
+    context = json.dumps(fields, default=_plain, separators=(",", ":")).encode()
+    return Question(request, context, zlib.compress(context))
 
 
 _ASKED = (
@@ -213,7 +217,7 @@ def record(
         obligations=outcome.obligations,
         pack_digest=decision.pack_digest,
         law_ms=decision.law_ms,
-        context=vault.seal(secrets.opening_key, asked.context, secrets.key_id),
+        context=vault.seal(secrets.opening_key, asked.packed, secrets.key_id),
     )
 
 
@@ -257,6 +261,11 @@ def obligations_of(record: DecisionRecord) -> tuple[policy.Obligation, ...]:
 
 def _spaced(words: tuple[str, ...]) -> str:
     return f" {' '.join(words)} " if words else ""
+
+
+def context_of(packed: bytes) -> bytes:
+    """A question's context, of what is kept of it."""
+    return zlib.decompress(packed)
 
 
 def request_of(context: bytes, law_ms: int) -> policy.Request:

@@ -23,7 +23,7 @@ from broker.client import Client, Delivery, Submitted
 from broker.client.calls import Credentials
 from broker.client.errors import ClientError
 from broker.client.store import Memory
-from broker.decision import Secrets
+from broker.decision import Secrets, context_of
 from broker.keys import SigningKey, read_key_file
 from broker.ledger.decisions import DecisionStore
 from broker.ledger.keystore import KeyStore
@@ -327,7 +327,7 @@ def _contexts(link: Link) -> bytes:
         found = []
         for stored in DecisionStore(connection).page("1 = 1", (), 0, 1000):
             opening = Secrets.opened(vault, stored.key_id, keys.opening(stored.key_id)).opening_key
-            found.append(vault.open(opening, stored.record.context, stored.key_id))
+            found.append(context_of(vault.open(opening, stored.record.context, stored.key_id)))
         return b"".join(found)
     finally:
         keys.close()

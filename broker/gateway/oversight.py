@@ -8,7 +8,7 @@ import policy
 from broker import decision as ruling
 from broker import obligations
 from broker.app import Gateway
-from broker.decision import Secrets, request_of
+from broker.decision import Secrets, context_of, request_of
 from broker.errors import InvalidError, NotFoundError, VaultError
 from broker.gateway import filters
 from broker.gateway.exchange import page_row, page_size
@@ -92,9 +92,8 @@ class OversightService:
         """What was asked, opened. Raises VaultError when it was destroyed."""
         gateway = self._gateway
         secrets = Secrets.opened(gateway.vault, stored.key_id, gateway.ledger.keys.opening(stored.key_id))
-        return request_of(
-            gateway.vault.open(secrets.opening_key, stored.record.context, stored.key_id), stored.record.law_ms
-        )
+        packed = gateway.vault.open(secrets.opening_key, stored.record.context, stored.key_id)
+        return request_of(context_of(packed), stored.record.law_ms)
 
 
 def _logged(stored: StoredDecision) -> Logged:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import apsw
 
 from broker.errors import BusyError, StoreError
+from broker.events import log
 from broker.ledger.control import ControlStore
 from broker.ledger.decisions import DecisionStore
 from broker.ledger.journal import Journal
@@ -29,7 +30,11 @@ T = TypeVar("T")
 MAX_WAITING = 4096
 BUSY_MS = 10_000
 CHECKPOINT_PAGES = 8192
-"""32 MiB of changes: pages that change often are copied back once."""
+"""32 MiB of changes: pages that change often are copied back into the ledger's file once."""
+
+
+COPYING_BUSY_MS = 20
+"""How long a writer may wait for the copying's last step."""
 
 
 class Transaction:
@@ -65,6 +70,8 @@ class SqliteLedger:
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, "ledger")
+        self._copying = Copying(path)
+        self._writer.set_wal_hook(self._copying.after_commit)
 
     def read(self, question: Callable[[Transaction], T]) -> T:
         """Answer a question from what is committed."""
@@ -91,6 +98,7 @@ class SqliteLedger:
     def close(self) -> None:
         """Let what is on its way to the disk arrive, then close the files."""
         self._disk.shutdown()
+        self._copying.close()
         self.keys.close()
         self._reader.close()
         self._writer.close()
@@ -129,6 +137,40 @@ class SqliteLedger:
     def _roll_back(self) -> None:
         if not self._writer.get_autocommit():
             self._writer.execute("ROLLBACK")
+
+
+class Copying:
+    """Copies what is committed from the write-ahead log into the file, in its own thread: no commit waits for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect(path)
+        self._connection.set_busy_timeout(COPYING_BUSY_MS)
+        self._thread = ThreadPoolExecutor(1, "copying")
+        self._running = False
+
+    def after_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        """SQLite's hook after each commit: `pages` stand in the write-ahead log."""
+        if pages >= CHECKPOINT_PAGES and not self._running:
+            self._running = True
+            self._thread.submit(self._copy)
+        return apsw.SQLITE_OK
+
+    def _copy(self) -> None:
+        """Most of it beside the writer; then, for a moment, the rest without one, so that the log begins anew."""
+        try:
+            for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART):
+                self._connection.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            return  # somebody reads an old page; the next commit asks again
+        except apsw.Error as error:  # so it does, and a disk that fails is told by a commit that fails
+            log("ledger.not_copied", error=type(error).__name__)
+        finally:
+            self._running = False
+
+    def close(self) -> None:
+        """End the thread, then close the file."""
+        self._thread.shutdown()
+        self._connection.close()
 
 
 class _Waiting:
@@ -172,7 +214,7 @@ def connect(path: Path) -> apsw.Connection:
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-        connection.execute(f"PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};")
+        connection.execute("PRAGMA cache_size = -32768;")
         connection.execute("PRAGMA recursive_triggers = ON;")  # or REPLACE would delete entries of the log silently
     return connection
 

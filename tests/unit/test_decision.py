@@ -4,7 +4,7 @@ import json
 
 from broker import decision as ruling
 from broker.canonical import H, leaf_hash, parse
-from broker.decision import Secrets, request_of
+from broker.decision import Secrets, context_of, request_of
 from broker.message import Log
 from broker.v1 import codes_pb2, facts_pb2
 from broker.v1.log_pb2 import DecisionEntry
@@ -27,7 +27,7 @@ def stored(sim, party):
 def opened(gateway, found):
     opening = gateway.ledger.keys.opening(found.key_id)
     secrets = Secrets.opened(gateway.vault, found.key_id, opening)
-    return secrets, gateway.vault.open(secrets.opening_key, found.record.context, found.key_id)
+    return secrets, context_of(gateway.vault.open(secrets.opening_key, found.record.context, found.key_id))
 
 
 async def test_every_decision_is_taken_again_from_its_context_to_the_same_result(sim):
