@@ -3,9 +3,10 @@
 import hashlib
 import importlib
 import pkgutil
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
@@ -29,6 +30,7 @@ _TAGS = tuple(
 )
 # A length is at most 4 bytes of varint: hostile ones must not grow into numbers that are slow to add to.
 _LENGTH_BITS = 21
+_PARTS = {slots: struct.Struct("32s" * 2 * slots) for slots in (16, 32)}
 _sha256 = hashlib.sha256
 
 
@@ -161,12 +163,10 @@ def salt_block(record_seed: bytes, message_id: bytes, slots: int) -> bytes:
 
 def leaves(sections: Sequence[bytes], block: bytes) -> list[bytes]:
     """Each slot's leaf: the salted hash of a section, or the blank of an absent one. Slot 1 first, 32 bytes each."""
-    blanks = 32 * len(sections)
+    parts, slots = _PARTS[len(sections)].unpack(block), len(sections)
     return [
-        _sha256(_LEAF[n + 1] + block[32 * n : 32 * n + 32] + section).digest()
-        if section
-        else block[blanks + 32 * n : blanks + 32 * n + 32]
-        for n, section in enumerate(sections)
+        _sha256(_LEAF[n] + parts[n - 1] + section).digest() if section else parts[slots + n - 1]
+        for n, section in enumerate(sections, 1)
     ]
 
 
@@ -244,17 +244,22 @@ def validate_record(record: Message, *, whole: bool) -> None:
         raise FieldInvalid(found)
 
 
-def _misplaced(record: Message) -> list[tuple[str, str]]:
+def _misplaced(record: Message) -> tuple[tuple[str, str], ...]:
     """A section stands only in records of its kinds; an ALWAYS one stands in all of them."""
-    info = _family_of(record.DESCRIPTOR)
-    kind = kind_name(info, record.kind)  # type: ignore[attr-defined]
-    present = {field.name for field, _ in record.ListFields()}
-    return [
+    present = tuple([field.number for field, _ in record.ListFields()])
+    return _misplaced_in(record.DESCRIPTOR, record.kind, present)  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=4096)
+def _misplaced_in(descriptor: Descriptor, kind_number: int, present: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+    info = _family_of(descriptor)
+    kind = kind_name(info, kind_number)
+    return tuple(
         (section.name, "section.kinds")
         for section in info.sections
-        if (section.name in present and kind not in section.kinds)
-        or (section.presence == "always" and kind in section.kinds and section.name not in present)
-    ]
+        if (section.slot in present and kind not in section.kinds)
+        or (section.presence == "always" and kind in section.kinds and section.slot not in present)
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """The vocabulary of policy: what is asked, what is answered. Frozen, hashable, free of I/O."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 DEFAULT_DENY = "R01"
 """The rule under whose name whatever no permit allows is refused or withheld."""
@@ -86,8 +86,7 @@ class Request:
         return self.counterpart if self.action == "release" else self.principal
 
 
-@dataclass(frozen=True, slots=True)
-class Withheld:
+class Withheld(NamedTuple):
     """A present section that is not given, the rule that says so, and the notice code that goes with its slot."""
 
     slot: int
@@ -97,8 +96,7 @@ class Withheld:
     notice: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Obligation:
+class Obligation(NamedTuple):
     """A duty that a permit carries.
 
     kind and value: retain P12M · caveat NO_ONWARD_TRANSFER · notify mx.sre · account "" · notice "5:SENSITIVE".

@@ -153,7 +153,7 @@ class Copying:
         if pages >= CHECKPOINT_PAGES and not self._running:
             self._running = True
             self._thread.submit(self._copy)
-        return apsw.SQLITE_OK
+        return 0  # SQLITE_OK
 
     def _copy(self) -> None:
         """Most of it beside the writer; then, for a moment, the rest without one, so that the log begins anew."""
