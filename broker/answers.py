@@ -273,11 +273,11 @@ def destroy_received(tx: Transaction, releases: Iterable[bytes], now: int) -> No
             purge_entry(tx, release, now)
 
 
-def purge_entry(tx: Transaction, release: bytes, now: int) -> None:
-    """The decisions log's word that content is gone; the release stands as a blinded commitment."""
+def purge_entry(tx: Transaction, release: bytes, now: int, act: str = "purge") -> None:
+    """The decisions log's word that something is gone (purge: content); the release is a blinded commitment."""
     subject = H(b"puente/v1/open\0", os.urandom(32), release)
     entry = ActEntry(
-        kind=ENTRY_KIND_PURGE, time_ms=now, blind=os.urandom(32), act="purge", subject=subject
+        kind=ENTRY_KIND_PURGE, time_ms=now, blind=os.urandom(32), act=act, subject=subject
     ).SerializeToString(deterministic=True)
     tx.journal.append(Log.DECISIONS, [(leaf_hash(entry), entry)])
 

@@ -74,9 +74,9 @@ def duration_ms(text: str) -> int:
     return (365 * years + (365 * months) // 12 + days) * DAY_MS
 
 
-def accounting_until(now_ms: int) -> int:
-    """When the accounting of a disclosure made now may end (ms)."""
-    return now_ms + ACCOUNTING_MS
+def accounting_until(now_ms: int, destroy_by_ms: int) -> int:
+    """When the accounting of a disclosure made now may end (ms); `destroy_by_ms` 0: nothing sets an end to content."""
+    return max(now_ms + ACCOUNTING_MS, destroy_by_ms)
 
 
 def subject_of(record: Any) -> bytes:

@@ -264,16 +264,16 @@ class Outbound:
             core=core,
             content=self.vault.seal(secrets.content_key, slots, secrets.key_id) if release else b"",
             destroy_by_ms=destroy_by,
-            accounting=self._account(checked, decision, now) if decision else None,
+            accounting=self._account(checked, decision, now, destroy_by) if decision else None,
             named=tuple(name for name in named if name),
         )
 
-    def _account(self, checked: _Checked, decision: policy.Decision, now: int) -> Accounting | None:
+    def _account(self, checked: _Checked, decision: policy.Decision, now: int, destroy_by: int) -> Accounting | None:
         """The disclosure's accounting, by a keyed hash of its subject, when a rule obliges it."""
         if not obligations.duties(decision.obligations).account:
             return None
         subject = hmac.digest(self.subject_key, obligations.subject_of(checked.record), "sha256")
-        keep = obligations.accounting_until(now)
+        keep = obligations.accounting_until(now, destroy_by)
         return Accounting(subject, checked.statement.recipient_agency, checked.statement.purpose, now, keep)
 
     def _keep_fresh(self, release: bytes, message: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-from broker import answers, control
+from broker import answers, control, pruning
 from broker.answers import AgencyAnswer
 from broker.canonical import leaf_hash
 from broker.ledger.mailbox import Mailbox
@@ -26,6 +26,7 @@ def sweep(tx: Transaction, now: int) -> int:
     answers.close(tx, ended, now)
     done += len(ended)
     done += _purge(tx, now)
+    done += pruning.prune(tx, now, BATCH)
     tx.control.forget_recalls(now)
     return done
 

@@ -30,9 +30,9 @@ class KeyStore:
         self._reader = apsw.Connection(str(path))
         self._reader.set_busy_timeout(10_000)
 
-    def flush(self, added: Sequence[SealedKeys], shredded: Sequence[bytes]) -> None:
+    def flush(self, added: Sequence[SealedKeys], shredded: Sequence[bytes], forgotten: Sequence[bytes] = ()) -> None:
         """Make new keys and destructions durable, in one transaction."""
-        if not added and not shredded:
+        if not added and not shredded and not forgotten:
             return
         with self._db:
             self._db.executemany(
@@ -40,7 +40,8 @@ class KeyStore:
                 ((k.key_id, k.content or None, k.opening) for k in added),
             )
             self._db.executemany("UPDATE keys SET content = NULL WHERE key_id = ?", ((k,) for k in shredded))
-        if shredded:
+            self._db.executemany("DELETE FROM keys WHERE key_id = ?", ((k,) for k in forgotten))
+        if shredded or forgotten:
             self._db.execute(
                 "PRAGMA wal_checkpoint(TRUNCATE)"
             )  # no copy of a shredded key stays in the write-ahead log
@@ -71,6 +72,7 @@ class KeyChanges:
     def __init__(self) -> None:
         self.added: list[SealedKeys] = []
         self.shredded: list[bytes] = []
+        self.forgotten: list[bytes] = []
 
     def add(self, keys: Iterable[SealedKeys]) -> None:
         """Keep the keys of messages."""
@@ -80,14 +82,18 @@ class KeyChanges:
         """Destroy a message's content key."""
         self.shredded.append(key_id)
 
-    def mark(self) -> tuple[int, int]:
-        """Where a change begins."""
-        return len(self.added), len(self.shredded)
+    def forget(self, key_id: bytes) -> None:
+        """Destroy both of a message's keys: salts and the question that policy was asked open no more."""
+        self.forgotten.append(key_id)
 
-    def back_to(self, mark: tuple[int, int]) -> None:
+    def mark(self) -> tuple[int, int, int]:
+        """Where a change begins."""
+        return len(self.added), len(self.shredded), len(self.forgotten)
+
+    def back_to(self, mark: tuple[int, int, int]) -> None:
         """A change was rolled back: its keys are neither kept nor destroyed."""
-        del self.added[mark[0] :], self.shredded[mark[1] :]
+        del self.added[mark[0] :], self.shredded[mark[1] :], self.forgotten[mark[2] :]
 
     def clear(self) -> None:
         """Begin the next transaction."""
-        self.added, self.shredded = [], []
+        self.added, self.shredded, self.forgotten = [], [], []

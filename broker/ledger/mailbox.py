@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 
+from broker.ledger.history import counted_over
 from broker.ledger.schema import marks
 from broker.message import (
     FINAL,
@@ -291,7 +292,9 @@ class Mailbox:
 
     def counts(self) -> dict[State, int]:
         """How many messages that came are in each state."""
-        return {State(s): n for s, n in self._db.execute("SELECT state, count(*) FROM inbound GROUP BY state")}
+        over = counted_over(self._db, "inbound")
+        kept = dict(self._db.execute("SELECT state, count(*) FROM inbound GROUP BY state"))
+        return {state: kept.get(state, 0) + over.get(state, 0) for state in State if state in kept or state in over}
 
 
 def _row(row: int, message: Incoming, batch: int | None, receipt: bytes) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import apsw
 
 from broker.errors import OriginError, StreamLost
+from broker.ledger.history import counted_over
 from broker.ledger.schema import marks
 from broker.message import (
     FINAL,
@@ -264,8 +265,9 @@ class Outbox:
 
     def counts(self) -> dict[State, int]:
         """How many submissions are in each state."""
-        rows = self._db.execute(f"SELECT {_STATE}, count(*) FROM {_SENT} GROUP BY 1")
-        return {State(state): count for state, count in rows}
+        over = counted_over(self._db, "outbound")
+        kept = dict(self._db.execute(f"SELECT {_STATE}, count(*) FROM {_SENT} GROUP BY 1"))
+        return {state: kept.get(state, 0) + over.get(state, 0) for state in State if state in kept or state in over}
 
     def oldest(self, stream: Stream) -> tuple[int, int]:
         """How many messages of a stream have no receipt, and when the oldest was accepted (ms; 0: none)."""

@@ -129,6 +129,12 @@ MIGRATIONS = (
         WHERE state IN (6, 7, 8, 9) AND batch IS NOT NULL AND destroy_by_ms = 0 AND destroyed = 0;
     UPDATE inbound SET destroy_by_ms = 0 WHERE batch IS NULL;
     """,
+    # A message enters these when its content goes, or when it has none: never on its way through.
+    """
+    CREATE INDEX accounting_end ON accounting (keep_until_ms);
+    CREATE INDEX outbound_over ON outbound (expires_ms) WHERE (destroyed = 1 OR release IS NULL);
+    CREATE INDEX inbound_over ON inbound (expires_ms) WHERE (destroyed = 1 OR batch IS NULL);
+    """,
 )
 
 

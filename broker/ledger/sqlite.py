@@ -18,6 +18,7 @@ from broker.errors import BusyError, StoreError
 from broker.events import log
 from broker.ledger.control import ControlStore
 from broker.ledger.decisions import DecisionStore
+from broker.ledger.history import History
 from broker.ledger.journal import Journal
 from broker.ledger.keystore import KeyChanges, KeyStore
 from broker.ledger.mailbox import Mailbox
@@ -48,6 +49,7 @@ class Transaction:
         self.mailbox = Mailbox(connection)
         self.streams = StreamStore(connection)
         self.control = ControlStore(connection)
+        self.history = History(connection)
         self.keys = KeyChanges()
 
 
@@ -131,7 +133,7 @@ class SqliteLedger:
         """Keys first, then the ledger: what is committed can always be opened (see keystore)."""
         with translated():
             changes = self._transaction.keys
-            self.keys.flush(changes.added, changes.shredded)
+            self.keys.flush(changes.added, changes.shredded, changes.forgotten)
             self._writer.execute("COMMIT")
 
     def _roll_back(self) -> None:
@@ -215,6 +217,7 @@ def connect(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
         connection.execute("PRAGMA cache_size = -32768;")
+        connection.execute("PRAGMA secure_delete = FAST;")  # what is deleted leaves its page, at no cost in writes
         connection.execute("PRAGMA recursive_triggers = ON;")  # or REPLACE would delete entries of the log silently
     return connection
 
