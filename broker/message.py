@@ -247,6 +247,7 @@ class StoredMessage:
     destroy_by_ms: int
     destroyed: bool
     sealed: bool
+    """An envelope holds it, or held it once: the other party may have it."""
 
 
 @dataclass(frozen=True, slots=True)

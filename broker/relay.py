@@ -182,7 +182,7 @@ class Relay:
         batches: set[bytes] = set()
         now = self.clock()
         for message in messages:
-            if message.expires_ms <= now:
+            if message.expires_ms <= now and not message.left_once:
                 continue  # the sweep withdraws it
             data = self._opened(message)
             size += len(data) + 8

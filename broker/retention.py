@@ -48,7 +48,10 @@ def withdraw(tx: Transaction, release: bytes, state: State, reason: Reason, now:
 def recall(
     tx: Transaction, release: bytes, origin: str, reason: Reason, *, sealed: bool, expires_ms: int, now: int
 ) -> None:
-    """An agency takes its message back: here when nothing has left, else by an item to the other party."""
+    """An agency takes its message back: here when nothing can have left, else by an item to the other party.
+
+    `sealed`: an envelope holds it, or held it once, though it waits to be sealed again.
+    """
     if sealed:
         tx.control.enqueue([control.recall_item(release, origin, reason, expires_ms)])
     else:

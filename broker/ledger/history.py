@@ -53,8 +53,8 @@ class History:
     def drop_messages(self, way: str, messages: Sequence[Over]) -> None:
         """Remove states, bodies and receipts; how many ended how goes on being counted."""
         rows = [(message.row,) for message in messages]
-        self._db.executemany(f"DELETE FROM {way}_bodies WHERE row = ?", rows)  # noqa: S608
-        self._db.executemany(f"DELETE FROM {way} WHERE row = ?", rows)  # noqa: S608
+        self._db.executemany(f"DELETE FROM {way}_bodies WHERE row = ?", rows)
+        self._db.executemany(f"DELETE FROM {way} WHERE row = ?", rows)
         self._db.executemany(
             "INSERT INTO counters VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1",
             ((f"over {way} {int(message.state)}",) for message in messages),
@@ -64,7 +64,7 @@ class History:
         """When the oldest message that is still kept came or was accepted; None when there is none."""
         found = []
         for way in WAYS:
-            row = self._db.execute(f"SELECT steps FROM {way} ORDER BY row LIMIT 1").fetchone()  # noqa: S608
+            row = self._db.execute(f"SELECT steps FROM {way} ORDER BY row LIMIT 1").fetchone()
             found += [next(unpack_steps(row[0])).at_ms] if row else []
         return min(found, default=None)
 

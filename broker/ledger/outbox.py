@@ -28,7 +28,7 @@ _SENT = "outbound o LEFT JOIN sent s ON s.topic = o.topic AND s.partition = o.pa
 _STATE = "(CASE WHEN o.state = 2 AND s.at_ms IS NOT NULL THEN 3 ELSE o.state END)"
 _VIEW = (
     f"SELECT o.row, message_id, release, origin, recipient, family, kind, purpose, conversation, {_STATE}, reason,"
-    f" steps, decision, expires_ms, destroy_by_ms, destroyed, o.seq, s.at_ms FROM {_SENT}"
+    f" steps, decision, expires_ms, destroy_by_ms, destroyed, (o.seq IS NOT NULL OR left_once), s.at_ms FROM {_SENT}"
 )
 _UNSEALED = "o.topic = s.topic AND o.partition = s.partition AND o.seq IS NULL AND o.state = 2"
 """What waits for an envelope of stream `s`."""
@@ -43,6 +43,8 @@ class Unsealed:
     key_id: bytes
     expires_ms: int
     batch: SignedBatch
+    left_once: bool
+    """An earlier envelope held it, and may have left: whatever becomes of it, the other party says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,12 @@ class Sent:
     seq: int
     steps: bytes
     sent_ms: int
+    left_once: bool
 
     @property
     def was_sent(self) -> bool:
-        """Whether the transport ever had it, though it may wait to be sealed again."""
-        return bool(self.seq) or any(step.state is State.SENT for step in unpack_steps(self.steps))
+        """Whether the other party may have it, though it may wait to be sealed again."""
+        return bool(self.seq) or self.left_once
 
     def after(self, step: Step, now_ms: int) -> "Sent":
         """Where it stands after `step`; that it was sent goes before, even when the receipt was the faster word."""
@@ -160,19 +163,20 @@ class Outbox:
     def streams_waiting(self) -> list[Stream]:
         """Streams that have messages to seal."""
         rows = self._db.execute(
-            f"SELECT topic, partition FROM streams_out s WHERE EXISTS (SELECT 1 FROM outbound o WHERE {_UNSEALED})"
+            f"SELECT topic, partition FROM streams_out s WHERE EXISTS (SELECT 1 FROM outbound o WHERE {_UNSEALED} AND o.destroyed = 0)"
         )
         return [Stream(topic, partition) for topic, partition in rows]
 
     def unsealed(self, stream: Stream, limit: int) -> list[Unsealed]:
         """The oldest committed messages of a stream that no envelope holds."""
         rows = self._db.execute(
-            "SELECT o.row, o.release, o.key_id, o.expires_ms, b.statement, b.signature"
+            "SELECT o.row, o.release, o.key_id, o.expires_ms, b.statement, b.signature, o.left_once"
             " FROM outbound o JOIN batches b ON b.row = o.batch"
-            " WHERE o.topic = ? AND o.partition = ? AND o.seq IS NULL AND o.state = 2 ORDER BY o.row LIMIT ?",
+            " WHERE o.topic = ? AND o.partition = ? AND o.seq IS NULL AND o.state = 2 AND o.destroyed = 0"
+            " ORDER BY o.row LIMIT ?",
             (stream.topic, stream.partition, limit),
         )
-        return [Unsealed(r[0], r[1], r[2], r[3], SignedBatch(r[4], r[5])) for r in rows]
+        return [Unsealed(r[0], r[1], r[2], r[3], SignedBatch(r[4], r[5]), bool(r[6])) for r in rows]
 
     def body(self, row: int) -> Body:
         """What travels of a message."""
@@ -189,27 +193,30 @@ class Outbox:
             raise StreamLost("a message ended while it was being sealed")
 
     def unseal(self, stream: Stream, after_seq: int) -> None:
-        """What was sealed after `after_seq` and has no receipt is sealed again, in its old order."""
+        """What was sealed after `after_seq` and has no receipt is sealed again, in its old order.
+
+        Its earlier envelope may have left: from now on it ends by the other party's word.
+        """
         found = self._db.execute(
             f"SELECT o.row, o.steps, s.at_ms FROM {_SENT}"
             " WHERE o.topic = ? AND o.partition = ? AND o.seq > ? AND o.state = 2",
             (stream.topic, stream.partition, after_seq),
         ).fetchall()
         self._db.executemany(
-            "UPDATE outbound SET seq = NULL, steps = ? WHERE row = ?",
+            "UPDATE outbound SET seq = NULL, left_once = 1, steps = ? WHERE row = ?",
             ((_with_sent(steps, sent_ms), row) for row, steps, sent_ms in found),
         )
 
     def sent(self, releases: Sequence[bytes]) -> dict[bytes, Sent]:
         """Where those of these releases stand that are ours."""
         found = self._db.execute(
-            f"SELECT release, o.row, {_STATE}, recipient, o.topic, o.partition, o.seq, o.steps, s.at_ms FROM {_SENT}"
-            f" WHERE release IN ({marks(releases)})",
+            f"SELECT release, o.row, {_STATE}, recipient, o.topic, o.partition, o.seq, o.steps, s.at_ms, left_once"
+            f" FROM {_SENT} WHERE release IN ({marks(releases)})",
             releases,
         )
         return {
-            row[0]: Sent(row[1], State(row[2]), row[3], Stream(row[4], row[5]), row[6] or 0, row[7], row[8] or 0)
-            for row in found
+            r[0]: Sent(r[1], State(r[2]), r[3], Stream(r[4], r[5]), r[6] or 0, r[7], r[8] or 0, bool(r[9]))
+            for r in found
         }
 
     def set_states(self, changed: Sequence[tuple[Sent, Reason]], now_ms: int) -> None:
@@ -242,9 +249,14 @@ class Outbox:
         return bytes(row[0])
 
     def expired(self, now_ms: int, limit: int) -> list[bytes]:
-        """Releases that ran out before they were sealed."""
+        """Releases that ran out before they were first sealed.
+
+        One that waits to be sealed again goes all the same, and its recipient says that it expired; unless its
+        content is gone, so that nothing can go.
+        """
         rows = self._db.execute(
-            f"SELECT o.release FROM streams_out s JOIN outbound o ON {_UNSEALED} WHERE o.expires_ms <= ? LIMIT ?",
+            f"SELECT o.release FROM streams_out s JOIN outbound o ON {_UNSEALED} WHERE o.expires_ms <= ?"
+            " AND (o.left_once = 0 OR o.destroyed = 1) LIMIT ?",
             (now_ms, limit),
         )
         return [row[0] for row in rows]
@@ -318,11 +330,11 @@ def _with_sent(steps: bytes, sent_ms: int | None) -> bytes:
 
 def _stored(row: Any) -> StoredMessage:
     (number, message_id, release, origin, recipient, family, kind, purpose, conversation, state, reason, steps,
-     decision, expires, destroy_by, destroyed, seq, sent_ms) = row  # fmt: skip
+     decision, expires, destroy_by, destroyed, sealed, sent_ms) = row  # fmt: skip
     if state == State.SENT:
         steps = _with_sent(steps, sent_ms)
     return StoredMessage(
         number, message_id, release or b"", "out", origin, recipient, family, kind, purpose, conversation,
         State(state), Reason(reason), tuple(unpack_steps(steps)), decision, expires, destroy_by, bool(destroyed),
-        seq is not None,
+        bool(sealed),
     )  # fmt: skip

@@ -135,6 +135,11 @@ MIGRATIONS = (
     CREATE INDEX outbound_over ON outbound (expires_ms) WHERE (destroyed = 1 OR release IS NULL);
     CREATE INDEX inbound_over ON inbound (expires_ms) WHERE (destroyed = 1 OR batch IS NULL);
     """,
+    # An envelope held it that may have left, and it waits to be sealed again: the other party may know it.
+    """
+    ALTER TABLE outbound ADD COLUMN left_once INTEGER NOT NULL DEFAULT 0;
+    UPDATE outbound SET left_once = 1 WHERE state = 2 AND seq IS NULL AND length(steps) > 16;
+    """,
 )
 
 

@@ -165,6 +165,19 @@ async def test_a_file_of_the_first_schema_gets_an_end_for_content_that_had_none(
     ledger.close()
 
 
+async def test_a_file_of_the_first_schema_remembers_what_was_sent_and_waits_to_be_sealed_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "MIGRATIONS", schema.MIGRATIONS[:1])
+    ledger = opened(tmp_path)
+    for n in (1, 2):
+        await ledger.commit(insert(outgoing(n)))
+    await _raw(ledger, "UPDATE outbound SET steps = CAST(steps || steps AS BLOB) WHERE row = 1")
+    ledger.close()
+    monkeypatch.undo()
+    ledger = opened(tmp_path)
+    assert [ledger.read(lambda tx, n=n: tx.outbox.was_sent(outgoing(n).release)) for n in (1, 2)] == [True, False]
+    ledger.close()
+
+
 def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path):
     opened(tmp_path).close()
     raw = apsw.Connection(str(tmp_path / "ledger.db"))

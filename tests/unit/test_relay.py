@@ -284,6 +284,81 @@ async def test_a_duplicate_that_is_taken_after_it_was_sealed_again_accuses_nobod
     assert sim.sent(second).state is State.RECEIVED
 
 
+async def unsealed_again(sim, data, *, taken):
+    """A message whose first envelope mx complains of (TIME), so that it waits to be sealed again; `taken`: mx takes a
+    duplicate of that envelope all the same."""
+    await started(sim)
+    real_now = sim.us.relay.clock
+    sim.us.relay.clock = lambda: real_now() + 6 * MINUTE_MS
+    [message_id] = await one_by_one(sim, 1)
+    sim.us.relay.clock = real_now
+    early = sim.transport.all(data)[0]
+    sim.clock.now += 20_000
+    await sim.turn("mx")
+    await sim.turn("mx")
+    sim.clock.now += 2 * MINUTE_MS
+    if taken:
+        sim.transport.put(data, [early])
+        await sim.mx.relay.read_waiting()
+    await sim.us.relay.read_waiting()  # the complaint comes; nothing is sealed yet
+    seen = sim.sent(message_id)
+    assert seen.state is State.ACCEPTED
+    assert (sim.came(seen.release) is not None) is taken
+    return message_id, seen.release
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_recall_while_a_message_waits_to_be_sealed_again_goes_to_the_other_party(sim, data, taken):
+    message_id, release = await unsealed_again(sim, data, taken=taken)
+    view = await sim.recall("us.cbp", message_id)
+    assert view.state == State.ACCEPTED  # it ends by the other party's word, not by ours
+    await beat(sim, 2)
+    seen = sim.sent(message_id)
+    assert seen.state is State.RECALLED
+    assert seen.steps[-1].receipt
+    assert sim.came(release).state is State.RECALLED
+    assert await sim.offers("mx.inm") == []
+    assert not sim.alarms("us") + sim.alarms("mx")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_message_that_runs_out_while_it_waits_to_be_sealed_again_ends_by_its_recipients_word(sim, data, taken):
+    message_id, release = await unsealed_again(sim, data, taken=taken)
+    await sim.pass_time(25 * 60 * MINUTE_MS)
+    assert sim.sent(message_id).state is State.ACCEPTED
+    await beat(sim, 2)
+    seen = sim.sent(message_id)
+    assert seen.state is State.EXPIRED
+    assert seen.steps[-1].receipt
+    assert sim.came(release).state is State.EXPIRED
+    assert not sim.alarms("us") + sim.alarms("mx")
+
+
+async def test_an_answer_to_the_first_envelope_is_no_evidence_although_the_transport_never_said_that_it_has_it(
+    sim, data
+):
+    """Stored, put, and the word of it lost: then sealed again, on a complaint of mx that came too late."""
+    message_id, release = await unsealed_again(sim, data, taken=True)
+    await sim.us.ledger.commit(  # as if the process had died between the put and its record
+        lambda tx: tx.outbox._db.execute("UPDATE outbound SET steps = substr(steps, 1, 16)").fetchall()
+    )
+    await sim.offers("mx.inm")
+    await sim.answer("mx.inm", release)
+    await beat(sim, 2)
+    assert sim.sent(message_id).state is State.ACKNOWLEDGED
+    assert not sim.alarms("us") + sim.alarms("mx")
+
+
+async def test_content_that_had_to_go_while_it_waited_to_be_sealed_again_ends_here_and_stops_nobody(sim, data):
+    message_id, _ = await unsealed_again(sim, data, taken=False)
+    await sim.pass_time(366 * 24 * 60 * MINUTE_MS)
+    await sim.pass_time(0)
+    seen = sim.sent(message_id)
+    assert seen.destroyed
+    assert seen.state is State.EXPIRED
+    assert sim.us.ledger.read(lambda tx: tx.outbox.unsealed(data, 9)) == []
+
+
 # Bounds
 
 
