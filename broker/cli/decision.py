@@ -7,7 +7,7 @@ import typer
 from broker.cli import words
 from broker.cli.callers import HOME, Caller, HomeOption, calling
 from broker.cli.message import hex_id
-from broker.cli.output import Output, OutputOption, emit_json, emit_table
+from broker.cli.output import Output, OutputOption, emit_json, emit_line, emit_table
 from broker.v1 import oversight_service_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Decisions and the law behind them, for officers and auditors.")
@@ -73,21 +73,26 @@ def explain(
     if output is Output.json:
         emit_json({"schema": "puente.decision_explain/1", "ok": True, **explanation(answer)})
         return
-    typer.echo(answer.summary)
+    emit_line(answer.summary)
     if answer.missing:
-        typer.echo(f"\n{answer.missing}")
+        _paragraph(answer.missing)
     for rule in answer.rules:
-        typer.echo(f"\n{rule.id} ({rule.effect}): {rule.says}" if rule.says else f"\n{rule.id}")
+        _paragraph(f"{rule.id} ({rule.effect}): {rule.says}" if rule.says else rule.id)
         for cite in rule.cites:
             mark = "" if cite.verified else "  [unverified]"
-            typer.echo(f"    {cite.citation}, {cite.in_force_from}/{cite.in_force_to}{mark}")
+            emit_line(f"    {cite.citation}, {cite.in_force_from}/{cite.in_force_to}{mark}")
     for section in answer.withheld:
         why = f", {section.rule}: {section.says}" if section.says else ""
-        typer.echo(f"\n- {section.section} ({section.category}){why}")
+        _paragraph(f"- {section.section} ({section.category}){why}")
     for duty in answer.obligations:
-        typer.echo(f"* {duty}")
+        emit_line(f"* {duty}")
     for sentence in answer.would_change:
-        typer.echo(f"? {sentence}")
+        emit_line(f"? {sentence}")
+
+
+def _paragraph(text: str) -> None:
+    typer.echo()
+    emit_line(text)
 
 
 def explained(officer: Caller, decision_id: bytes, language: str) -> pb.ExplainDecisionResponse:
