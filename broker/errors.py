@@ -18,7 +18,9 @@
     ├── CertificateError        a caller who is not who a certificate must say
     ├── DeniedError             a role that may not call this, or something it may not see
     ├── VaultError              content that cannot be opened: destroyed, or damaged
-    ├── StoreError              ledger or transport down or full; retried
+    ├── StoreError              ledger or transport down; retried
+    │   ├── StoreFull           no room: on the disk, or for what waits to be sealed
+    │   └── StreamLost          another owner holds a stream
     ├── BusyError               back-pressure: nothing was accepted
     └── ConfigError             a configuration that must not start
 
@@ -162,6 +164,15 @@ class StoreError(PuenteError):
     """Ledger or transport is down or full; nothing was accepted."""
 
     reason = "STORE_UNAVAILABLE"
+    retry_s = 1
+    """When trying again makes sense, in seconds."""
+
+
+class StoreFull(StoreError):
+    """No room on the disk, or too much waits to be sealed; nothing was accepted."""
+
+    reason = "STORE_FULL"
+    retry_s = 30
 
 
 class StreamLost(StoreError):

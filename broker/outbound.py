@@ -15,6 +15,7 @@ from typing import Any
 import policy
 from broker import decision as ruling
 from broker import obligations, sections
+from broker.backlog import Backlog
 from broker.canonical import H, leaf_hash, parse
 from broker.errors import ConflictError, FieldInvalid, InvalidError, LinkError, OriginError, PuenteError, SignatureError
 from broker.keys import CTX_ORIGIN
@@ -83,6 +84,7 @@ class Outbound:
         self.vault = vault
         self.clock = clock
         self.subject_key = subject_key
+        self.backlog = Backlog(ledger)
         self.committed = asyncio.Event()
         self.fresh: OrderedDict[bytes, bytes] = OrderedDict()
 
@@ -95,6 +97,8 @@ class Outbound:
         one submission is its Result.
         """
         now = self.clock()
+        if not validate_only:
+            self.backlog.check()  # before anything is accepted that could not be kept
         signed, batch = self._signed(agency, batch, items, now)  # 3, for the call: one signature covers it
         outcomes: list[Result | Outgoing] = []
         for n, item in enumerate(items):
@@ -113,11 +117,23 @@ class Outbound:
             return [_preview(outcome) for outcome in outcomes]
         if not outgoing:
             return [outcome for outcome in outcomes if isinstance(outcome, Result)]
-        results = await self.ledger.commit(lambda tx: _commit(tx, batch, outgoing))  # 6: durable when it returns
+        results = await self._commit(batch, outgoing)  # 6: durable when it returns
         self.committed.set()
-        self._forget([message for message, result in zip(outgoing, results, strict=True) if result.reason])
         committed = iter(results)
         return [outcome if isinstance(outcome, Result) else next(committed) for outcome in outcomes]
+
+    async def _commit(self, batch: SignedBatch, outgoing: Sequence[Outgoing]) -> list[Result]:
+        """Step 6, with what is kept in memory of it: what waits to be sealed."""
+        self.backlog.add(outgoing)
+        try:
+            results = await self.ledger.commit(lambda tx: _commit(tx, batch, outgoing))
+        except BaseException:
+            self.backlog.failed(outgoing)
+            raise
+        not_kept = [message for message, result in zip(outgoing, results, strict=True) if result.reason]
+        self.backlog.committed(not_kept)
+        self._forget(not_kept)
+        return results
 
     def _signed(
         self, agency: str, batch: SignedBatch, items: Sequence[Submission], now: int

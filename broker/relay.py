@@ -44,8 +44,7 @@ CONTENT_TARGET: Final = 880_000
 CONTROL_PATIENCE_S: Final = 10.0
 BACK_OFF_S: Final = 0.5
 RATE_S: Final = 60.0
-PRUNED_AT_ONCE: Final = 64
-"""Envelopes that are removed from the transport in one go, between puts."""
+PRUNED: Final = 64  # envelopes removed from the transport, between puts
 
 
 class Relay:
@@ -161,24 +160,25 @@ class Relay:
             return False
         limit = 1 if flow.repairs >= answers.REPAIRS_BEFORE_SINGLES else LIMITS.messages
         messages = self.ledger.read(lambda tx: tx.outbox.unsealed(stream, limit))
-        content, rows = self._content(messages)
-        if not rows:
+        content, taken = self._content(messages)
+        if not taken:
             return False
         family = next(f for f in self.link.agreement.families if self.link.topic_out(f) == stream.topic)
         envelope, seq, now = self._sealed(stream, family, flow, content, control_seq)
 
         def change(tx: Transaction) -> None:
-            tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(rows), now)
-            tx.outbox.set_sealed(rows, seq)
+            tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(taken), now)
+            tx.outbox.set_sealed([message.row for message in taken], seq)
 
         await self.ledger.commit(change)
-        self._count(stream, len(rows))
+        self.outbound.backlog.sealed(taken)
+        self._count(stream, len(taken))
         return True
 
-    def _content(self, messages: list[Unsealed]) -> tuple[pb.Content, list[int]]:
+    def _content(self, messages: list[Unsealed]) -> tuple[pb.Content, list[Unsealed]]:
         """As many messages as fit, in order, and each batch once."""
         content, size = pb.Content(), 0
-        rows: list[int] = []
+        taken: list[Unsealed] = []
         batches: set[bytes] = set()
         now = self.clock()
         for message in messages:
@@ -188,14 +188,14 @@ class Relay:
             size += len(data) + 8
             if message.batch.statement not in batches:
                 size += len(message.batch.statement) + len(message.batch.signature) + 16
-            if rows and size > CONTENT_TARGET:
+            if taken and size > CONTENT_TARGET:
                 break
             if message.batch.statement not in batches:
                 batches.add(message.batch.statement)
                 content.batches.add(statement=message.batch.statement, signature=message.batch.signature)
             content.messages.add().ParseFromString(data)
-            rows.append(message.row)
-        return content, rows
+            taken.append(message)
+        return content, taken
 
     def _opened(self, message: Unsealed) -> bytes:
         """The message as it travels: from memory when it was just committed, else from the ledger and its keys."""
@@ -317,6 +317,8 @@ class Relay:
     def _after(self, stream: Stream, taken: Taken) -> None:
         self._since_heads += 1
         self._count(stream, taken.messages)
+        if stream.topic == self.link.topic_in(CONTROL):
+            self.outbound.backlog.moved()  # heads may have asked for messages to be sealed again
         if taken.why is not Reason.NONE or self._since_heads >= HEADS_EVERY:
             self._heads_wanted = True
         if taken.agencies:
@@ -369,9 +371,9 @@ class Relay:
         done = await self.ledger.commit(lambda tx: retention.sweep(tx, now))
         if done:
             self.work.set()
-        loop = asyncio.get_running_loop()
-        removed = await loop.run_in_executor(self._putter, self.transport.prune, now, PRUNED_AT_ONCE)
-        return done >= retention.BATCH or removed >= PRUNED_AT_ONCE
+        self.outbound.backlog.recount(moved=done > 0)
+        removed = await asyncio.get_running_loop().run_in_executor(self._putter, self.transport.prune, now, PRUNED)
+        return done >= retention.BATCH or removed >= PRUNED
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -92,6 +92,7 @@ class ExchangeService:
             )
 
         await self._gateway.ledger.commit(change)
+        self._gateway.outbound.backlog.moved()
         self._gateway.relay.work.set()
         return pb.RecallResponse(message=wire.message_view(self._find(caller.id, request.message_id)))
 

@@ -23,7 +23,7 @@ from broker.errors import (
 )
 
 DOMAIN: Final = "puente"
-RETRY_SECONDS: Final = 1
+RETRY_S: Final = 1
 Code = grpc.StatusCode
 
 _CODES: Final[tuple[tuple[type[PuenteError], grpc.StatusCode], ...]] = (
@@ -37,7 +37,7 @@ _CODES: Final[tuple[tuple[type[PuenteError], grpc.StatusCode], ...]] = (
     (BusyError, Code.RESOURCE_EXHAUSTED),
     (StoreError, Code.UNAVAILABLE),
 )
-_REASON_CODES: Final = {"MESSAGE_TOO_LARGE": Code.RESOURCE_EXHAUSTED}
+_REASON_CODES: Final = {"MESSAGE_TOO_LARGE": Code.RESOURCE_EXHAUSTED, "STORE_FULL": Code.RESOURCE_EXHAUSTED}
 _ITEM_CODES: Final = {
     "POLICY_DENIED": Code.PERMISSION_DENIED,
     "IDEMPOTENCY_CONFLICT": Code.ALREADY_EXISTS,
@@ -60,7 +60,8 @@ def of(error: BaseException, request_id: str) -> status_pb2.Status:
         return build(code, "INTERNAL", "an internal error; give the request id to your operator", request_id)
     violations = error.violations if isinstance(error, FieldInvalid) else ()
     retry = code in {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED} and error.reason != "MESSAGE_TOO_LARGE"
-    return build(code, error.reason, str(error), request_id, violations=violations, retry=retry)
+    retry_s = error.retry_s if isinstance(error, StoreError) else RETRY_S
+    return build(code, error.reason, str(error), request_id, violations=violations, retry_s=retry_s if retry else 0)
 
 
 def of_item(reason: str, violations: Sequence[tuple[str, str]]) -> status_pb2.Status:
@@ -75,7 +76,7 @@ def build(
     request_id: str,
     *,
     violations: Sequence[tuple[str, str]] = (),
-    retry: bool = False,
+    retry_s: int = 0,
 ) -> status_pb2.Status:
     """A google.rpc.Status with ErrorInfo, and BadRequest or RetryInfo where they belong."""
     details = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
@@ -84,8 +85,8 @@ def build(
     if violations:
         fields = [error_details_pb2.BadRequest.FieldViolation(field=p, description=r) for p, r in violations]
         details.append(error_details_pb2.BadRequest(field_violations=fields))
-    if retry:
-        details.append(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_SECONDS)))
+    if retry_s:
+        details.append(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=retry_s)))
     return status_pb2.Status(code=code.value[0], message=message, details=[_packed(detail) for detail in details])
 
 

@@ -162,9 +162,8 @@ class Outbox:
 
     def streams_waiting(self) -> list[Stream]:
         """Streams that have messages to seal."""
-        rows = self._db.execute(
-            f"SELECT topic, partition FROM streams_out s WHERE EXISTS (SELECT 1 FROM outbound o WHERE {_UNSEALED} AND o.destroyed = 0)"
-        )
+        waiting = f"SELECT 1 FROM outbound o WHERE {_UNSEALED} AND o.destroyed = 0"
+        rows = self._db.execute(f"SELECT topic, partition FROM streams_out s WHERE EXISTS ({waiting})")
         return [Stream(topic, partition) for topic, partition in rows]
 
     def unsealed(self, stream: Stream, limit: int) -> list[Unsealed]:
@@ -182,6 +181,18 @@ class Outbox:
         """What travels of a message."""
         query = "SELECT entry, core, content FROM outbound_bodies WHERE row = ?"
         return Body(*self._db.execute(query, (row,)).fetchone())
+
+    def unsealed_count(self) -> int:
+        """How many messages wait to be sealed; by their index alone."""
+        return int(self._db.execute("SELECT count(*) FROM outbound WHERE seq IS NULL AND state = 2").fetchone()[0])
+
+    def unsealed_bytes(self) -> int:
+        """Bytes of their contents: reads a page of each."""
+        query = (
+            "SELECT sum(length(m.content)) FROM outbound o JOIN outbound_bodies m ON m.row = o.row"
+            " WHERE o.seq IS NULL AND o.state = 2"
+        )
+        return int(self._db.execute(query).fetchone()[0] or 0)
 
     def set_sealed(self, rows: Sequence[int], seq: int) -> None:
         """These rows travel in envelope `seq`. Raises StreamLost when one ended meanwhile (recalled, expired)."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from broker.errors import BusyError, StoreError
+from broker.errors import BusyError, StoreError, StoreFull
 from broker.events import log
 from broker.ledger.control import ControlStore
 from broker.ledger.decisions import DecisionStore
@@ -247,6 +247,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     except apsw.FullError as error:
-        raise StoreError("the disk is full") from error
+        raise StoreFull("the disk is full") from error
     except apsw.Error as error:
         raise StoreError(f"the ledger failed: {type(error).__name__}") from error

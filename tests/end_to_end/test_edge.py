@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from broker import identity
 from broker.client import errors as client_errors
-from broker.errors import BusyError, StoreError
+from broker.errors import BusyError, StoreError, StoreFull
 from broker.gateway import guard, receive
 from broker.v1 import codes_pb2, facts_pb2
 from broker.v1 import exchange_service_pb2 as pb
@@ -397,6 +397,7 @@ async def test_a_suspended_link_and_an_expired_agreement_are_failed_precondition
     [
         (StoreError("down"), Code.UNAVAILABLE, "STORE_UNAVAILABLE"),
         (BusyError("busy"), Code.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
+        (StoreFull("full"), Code.RESOURCE_EXHAUSTED, "STORE_FULL"),
     ],
 )
 async def test_what_passes_says_when_to_try_again(edge, monkeypatch, error, wanted, reason):
