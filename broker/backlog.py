@@ -1,14 +1,13 @@
 """What is accepted and waits to be sealed: bounded, so that a silent party or a held link cannot fill the disk.
 
-Counted in memory: no submission asks the ledger. The numbers are exact while messages only come and are sealed; when
-some leave in another way, or come back to be sealed again, they are counted anew with the next sweep.
+Counted in memory: no submission asks the ledger. The number is exact while messages only come and are sealed; when some
+leave in another way, or come back to be sealed again, they are counted anew with the next sweep.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from broker.errors import StoreFull
-from broker.ledger.outbox import Unsealed
 from broker.ledger.sqlite import SqliteLedger
 from broker.message import Outgoing
 
@@ -48,11 +47,11 @@ class Backlog:
         self.committed(messages)
         self._moved = True
 
-    def sealed(self, messages: Sequence[Unsealed]) -> None:
-        """These are in an envelope."""
-        self._messages = max(0, self._messages - len(messages))
-        left = self._bytes - sum(len(message.content) for message in messages)
-        self._bytes = max(0, left) if self._messages else 0
+    def sealed(self, messages: int) -> None:
+        """So many are in an envelope; their bytes are taken to be as many as the others'."""
+        left = max(0, self._messages - messages)
+        self._bytes = self._bytes * left // self._messages if self._messages else 0
+        self._messages = left
 
     def moved(self) -> None:
         """Messages ended before they were sealed, or wait to be sealed again."""

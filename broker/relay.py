@@ -171,7 +171,7 @@ class Relay:
             tx.outbox.set_sealed([message.row for message in taken], seq)
 
         await self.ledger.commit(change)
-        self.outbound.backlog.sealed(taken)
+        self.outbound.backlog.sealed(len(taken))
         self._count(stream, len(taken))
         return True
 

@@ -122,7 +122,7 @@ async def _abort(context, fails):
     if not fails.reason:
         await context.abort(fails.code, "")
     answer = status.build(
-        fails.code, fails.reason, fails.reason, "request", retry=fails.code is Code.RESOURCE_EXHAUSTED
+        fails.code, fails.reason, fails.reason, "request", retry_s=1 if fails.code is Code.RESOURCE_EXHAUSTED else 0
     )
     await context.abort(fails.code, "", ((("grpc-status-details-bin"), answer.SerializeToString()),))
 
