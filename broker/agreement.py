@@ -5,9 +5,10 @@ Loaded once and frozen. Whether it is in force, and whether a key is suspended, 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from broker import keys
 from broker.canonical import H, encode, parse
@@ -102,6 +103,8 @@ class Agreement:
     families: Mapping[str, FamilyTerms]
     protocol_versions: tuple[int, ...]
     development: bool
+    data: bytes = field(repr=False)
+    """The file, with its signatures."""
 
     def agency(self, agency_id: str) -> AgencyInfo:
         """The agency of that id; AgreementError when there is none."""
@@ -114,18 +117,6 @@ class Agreement:
     def family(self, family_id: str) -> FamilyTerms:
         """The family of that id; AgreementError when there is none."""
         return _found(self.families, family_id, "a family that the agreement does not have")
-
-    def party_key(self, party: str, use: int, now_ms: int | None = None) -> KeyInfo:
-        """The newest of a gateway's keys for `use`, valid at `now_ms` when that is given.
-
-        Raises:
-            AgreementError: there is none; a sender holds.
-        """
-        owner: PartyInfo = _found(self.parties, party, "a party that the agreement does not have")
-        found = [key for key in owner.keys if key.use == use and (now_ms is None or key.valid_at(now_ms))]
-        if not found:
-            raise AgreementError("no valid key for that use")
-        return max(found, key=lambda key: (key.not_before_ms, key.kid))
 
     def peer(self, party: str) -> str:
         """The other party's id."""
@@ -176,7 +167,7 @@ def load(data: bytes) -> Agreement:
     parties = {party.id: _party(party) for party in document.parties}
     digest = digest_of(signed.document)
     for party in parties.values():
-        _check_signatures(party, signed.signatures, digest)
+        check_signatures(party, signed.signatures, digest, keys.CTX_AGREEMENT)
     agencies = {agency.id: agency for party in parties.values() for agency in party.agencies}
     return Agreement(
         digest=digest,
@@ -191,18 +182,42 @@ def load(data: bytes) -> Agreement:
         families=MappingProxyType({terms.id: _family(terms) for terms in document.families}),
         protocol_versions=tuple(document.protocol_versions),
         development=document.development,
+        data=data,
     )
 
 
-def follows(new: Agreement, old: Agreement, new_data: bytes) -> None:
-    """Raise AgreementError unless `new` (the file `new_data`) is the next version of `old`, signed by its roots too."""
-    if new.version != old.version + 1 or new.previous != old.digest or new.link_id != old.link_id:
-        raise AgreementError("not the next version of the agreement that is in force")
+def follows(new: Agreement, old: Agreement) -> None:
+    """Raise AgreementError unless `new` is the next version of `old`, signed by the roots of both."""
+    if new.link_id != old.link_id:
+        raise AgreementError("an agreement of another link")
+    if new.version != old.version + 1 or new.previous != old.digest:
+        raise AgreementError("not the next version of the agreement before it")
     if new.parties.keys() != old.parties.keys() or new.development != old.development:
         raise AgreementError("the parties of an agreement, and what it is for, never change")
-    signatures = parse(agreement_pb2.Agreement, new_data).signatures
+    if new.not_before_ms <= old.not_before_ms:
+        raise AgreementError("an agreement begins after the one that it follows")
+    signatures = parse(agreement_pb2.Agreement, new.data).signatures
     for party in old.parties.values():
-        _check_signatures(party, signatures, new.digest)
+        check_signatures(party, signatures, new.digest, keys.CTX_AGREEMENT)
+
+
+def chain(agreements: Iterable[Agreement]) -> tuple[Agreement, ...]:
+    """Agreements of one link, oldest first.
+
+    Raises:
+        AgreementError: none, one that does not follow the one before it, or slots or partitions that change: they are
+            fixed for the life of a topic, also where a version in between does not have the family.
+    """
+    ordered = tuple(sorted(agreements, key=lambda one: one.version))
+    if not ordered:
+        raise AgreementError("a link has an agreement")
+    for old, new in pairwise(ordered):
+        follows(new, old)
+    fixed: dict[str, tuple[int, int]] = {}
+    for terms in (terms for one in ordered for terms in one.families.values()):
+        if fixed.setdefault(terms.id, (terms.slots, terms.partitions)) != (terms.slots, terms.partitions):
+            raise AgreementError("a family's slots and partitions never change")
+    return ordered
 
 
 def _check_document(document: AgreementDocument) -> None:
@@ -274,15 +289,25 @@ def _all_keys(parties: Iterable[PartyInfo]) -> dict[bytes, KeyInfo]:
     return found
 
 
-def _check_signatures(party: PartyInfo, signatures: Iterable[agreement_pb2.RootSignature], digest: bytes) -> None:
-    """Count distinct roots; a signature of one that does not verify is refused, not skipped."""
+class _Signature(Protocol):
+    """RootSignature, KeySignature."""
+
+    kid: bytes
+    signature: bytes
+
+
+def check_signatures(party: PartyInfo, signatures: Iterable[_Signature], digest: bytes, ctx: bytes) -> None:
+    """Raise AgreementError unless at least the threshold of the party's distinct roots signed `digest`.
+
+    A signature of one of them that does not verify is refused, not skipped.
+    """
     good = set()
     for signature in signatures:
         public = party.roots.get(signature.kid)
         if public is None:
             continue  # another party's
         try:
-            keys.verify(public, signature.signature, digest, keys.CTX_AGREEMENT)
+            keys.verify(public, signature.signature, digest, ctx)
         except SignatureError:
             raise AgreementError("a root signature that does not verify") from None
         good.add(signature.kid)

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from broker import control, sealing, standing
+from broker import control, keyring, sealing, standing
+from broker.agreement import Agreement
 from broker.canonical import H, leaf_hash
-from broker.errors import AgreementError, CanonicalError, InvalidError, SignatureError
+from broker.errors import AgreementError, CanonicalError, InvalidError, KeyItemError, SealError, SignatureError
 from broker.ledger.control import KeptRecall
 from broker.ledger.mailbox import Standing
 from broker.ledger.outbox import Sent
@@ -22,10 +23,12 @@ from broker.receipts import legal_next, verify_agency
 from broker.v1.codes_pb2 import KEY_USE_RECEIPT, REASON_MISSING, REASON_NONE
 from broker.v1.envelope_pb2 import (
     CONTROL_KIND_HEADS,
+    CONTROL_KIND_KEY,
     CONTROL_KIND_RECALL,
     CONTROL_KIND_RECEIPT,
     AgencyReceipt,
     Content,
+    ControlItem,
     Receipt,
     TakenHead,
 )
@@ -63,16 +66,12 @@ def apply_items(
         _receipts(tx, link, content, parsed, now)
     agencies: set[str] = set()
     for item in content.items:
+        if item.kind == CONTROL_KIND_RECEIPT or (not newest if item.kind == CONTROL_KIND_HEADS else heads_only):
+            continue
         try:
-            if item.kind == CONTROL_KIND_HEADS and newest:
-                _heads(tx, link, item.body, now)
-                tx.control.put("heads_seq", parsed.header.seq)
-            elif heads_only or item.kind in {CONTROL_KIND_HEADS, CONTROL_KIND_RECEIPT}:
-                continue
-            elif item.kind == CONTROL_KIND_RECALL:
-                agencies |= _recall(tx, link, item.body, now)
-            else:
-                tx.control.alarm("CONTROL_UNKNOWN_KIND", now)
+            agencies |= _item(tx, link, item, now, parsed)
+        except KeyItemError:
+            tx.control.alarm("KEY_ITEM_REFUSED", now)
         except CanonicalError:
             tx.control.alarm("CONTROL_MALFORMED", now)
     return frozenset(agencies)
@@ -115,6 +114,20 @@ def _proven(tx: Transaction, sent: Iterable[Sent]) -> None:
             tx.streams.set_taken(stream, seq)
 
 
+def _item(tx: Transaction, link: Link, item: ControlItem, now: int, parsed: sealing.Parsed) -> set[str]:
+    """One item that is no receipt; agencies that have something to answer. Raises CanonicalError, KeyItemError."""
+    if item.kind == CONTROL_KIND_HEADS:
+        _heads(tx, link, item.body, now)
+        tx.control.put("heads_seq", parsed.header.seq)
+    elif item.kind == CONTROL_KIND_RECALL:
+        return _recall(tx, link, item.body, now)
+    elif item.kind == CONTROL_KIND_KEY:
+        keyring.take(tx, link, item.body, now, parsed.header.created_ms)
+    else:
+        tx.control.alarm("CONTROL_UNKNOWN_KIND", now)
+    return set()
+
+
 def _keep_proof(tx: Transaction, parsed: sealing.Parsed, content: Content, now: int) -> int:
     """A receipt is kept with its envelope, salt and path: that is the proof. One log entry an envelope."""
     entry = ReceiptsEntry(
@@ -140,8 +153,11 @@ def _next_step(tx: Transaction, link: Link, receipt: Receipt, sent: Sent, row: i
 
 
 def _agency_signed(link: Link, receipt: Receipt, recipient: str) -> bool | None:
-    """True: the recipient agency signed this state; None: its gateway's word; False: a signature that is wrong."""
-    if not receipt.HasField("agency"):
+    """True: the recipient agency signed this state; None: its gateway's word; False: a signature that is wrong.
+
+    A suspended key says nothing any more, and a signature by it accuses nobody: it may be an old receipt again.
+    """
+    if not receipt.HasField("agency") or receipt.agency.kid in link.ring.suspended:
         return None
     try:
         check_agency_receipt(link, receipt.agency, recipient, receipt.release, receipt.state, receipt.reason)
@@ -154,9 +170,11 @@ def check_agency_receipt(
     link: Link, signed: AgencyReceipt, agency: str, release: bytes, state: int, reason: int
 ) -> None:
     """Raise SignatureError unless `agency` signed this state with a receipt key that is valid."""
-    key = link.agreement.keys.get(signed.kid)
+    key = link.find(signed.kid)
     if key is None or key.owner != agency or key.use != KEY_USE_RECEIPT:
         raise SignatureError("a receipt key of another owner or use")
+    if signed.kid in link.ring.suspended:
+        raise SignatureError("a receipt key that is suspended")
     if not key.not_before_ms <= signed.time_ms <= key.not_after_ms:
         raise SignatureError("a receipt key that was not valid")
     try:
@@ -169,7 +187,7 @@ def _heads(tx: Transaction, link: Link, body: bytes, now: int) -> None:
     """Where the other party stands: what it took of ours, and what it has durably sent."""
     heads = control.parse_heads(body)
     tx.control.put("heads_at_ms", now)
-    ours = {link.topic_out(family) for family in (CONTROL, *link.agreement.families)}
+    ours = {link.topic_out(family) for family in (CONTROL, *link.families)}
     for head in heads.taken:
         if head.topic in ours and head.epoch == control.EPOCH:
             _taken(tx, link, Stream(head.topic, head.partition), head, now)
@@ -189,7 +207,7 @@ def _taken(tx: Transaction, link: Link, stream: Stream, head: TakenHead, now: in
     flow = tx.streams.outflow(stream)
     if head.why == REASON_NONE or head.taken >= flow.last_seq or head.taken < flow.taken:
         return
-    if head.why == REASON_MISSING:
+    if head.why == REASON_MISSING and _can_pass(tx, link, stream, head.taken, now):
         tx.streams.resend(stream, head.taken)
         return
     if flow.repaired_at == flow.chain == head.taken:
@@ -204,13 +222,20 @@ def _taken(tx: Transaction, link: Link, stream: Stream, head: TakenHead, now: in
         tx.streams.repairs_again(stream, REPAIRS_BEFORE_SINGLES)  # the next one is tried as often, alone
 
 
+def _can_pass(tx: Transaction, link: Link, stream: Stream, taken: int, now: int) -> bool:
+    """Whether the oldest stored envelope can still be taken; those behind it are younger."""
+    stored = tx.streams.first_after(stream, taken)
+    try:
+        return stored is None or link.can_pass(sealing.parse_envelope(stored).header, now)
+    except SealError:
+        return False
+
+
 def _recall(tx: Transaction, link: Link, body: bytes, now: int) -> set[str]:
     """Refuse it on arrival; withdraw it; or ask its agency to destroy it."""
     recall = control.parse_recall(body)
-    origin = link.agreement.agencies.get(recall.origin_agency)
     if (
-        origin is None
-        or origin.party != link.peer
+        not any(_is_member(one, recall.origin_agency, link.peer) for one in link.agreements)
         or len(recall.release) != 32
         or recall.expires_ms > now + 2 * LIFE_MAX_MS
     ):
@@ -243,6 +268,11 @@ def _recall(tx: Transaction, link: Link, body: bytes, now: int) -> set[str]:
     if last is not None:
         tx.control.enqueue([control.receipt_item(last)])
     return set()
+
+
+def _is_member(agreement: Agreement, agency: str, party: str) -> bool:
+    found = agreement.agencies.get(agency)
+    return found is not None and found.party == party
 
 
 def close(tx: Transaction, endings: Sequence[AgencyAnswer], now: int) -> None:

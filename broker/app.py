@@ -2,18 +2,19 @@
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import policy
-from broker import agreement, keys, standing
+from broker import agreement, keyring, keys, standing
 from broker.agreement import Agreement
 from broker.config import Config
 from broker.errors import AgreementError, ConfigError, KeyFileError
 from broker.inbound import Inbound
 from broker.ledger.keystore import KeyStore
 from broker.ledger.sqlite import SqliteLedger, Transaction
-from broker.link import Held, Link
+from broker.link import Link
 from broker.message import Clock
 from broker.outbound import Outbound
 from broker.relay import Relay
@@ -42,7 +43,6 @@ class Gateway:
     """The parts of a running gateway."""
 
     link: Link
-    agreement_bytes: bytes
     engine: policy.PolicyEngine
     ledger: SqliteLedger
     vault: Vault
@@ -60,10 +60,11 @@ class Gateway:
 
         This process alone owns the embedded ledger, so what an earlier one held nobody holds.
         """
-        digest, rules, now = self.link.agreement.digest, policy.sources(self.engine), self.clock()
+        rules, now = policy.sources(self.engine), self.clock()
+        agreed = self.link.at(now)
 
         def change(tx: Transaction) -> None:
-            standing.record(tx, digest, self.engine.pack_digest, rules, now)
+            standing.record(tx, agreed, self.engine.pack_digest, rules, now)
             tx.mailbox.free_leases((self.incarnation,))
 
         await self.ledger.commit(change)
@@ -84,27 +85,18 @@ def load_code(party: str) -> policy.PolicyEngine:
 
 def gateway(config: Config, engine: policy.PolicyEngine, clock: Clock = now_ms) -> Gateway:
     """Open everything that `config` names. Raises ConfigError, AgreementError, KeyFileError, StoreError."""
-    agreement_bytes = _read(config.agreement, "agreement")
-    agreed = agreement.load(agreement_bytes)
-    if agreed.digest.hex() != config.agreement_digest:
-        raise ConfigError(
-            "the agreement is not the one that the configuration names",
-            "load the agreement whose digest the officers of both parties compared, or correct agreement_digest",
-        )
-    if agreed.development and not config.development:
-        raise ConfigError("a development agreement", "set development = true, or load the real agreement")
     data = config.data_dir
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    agreed = load_agreements(config)
     link = load_link(agreed, config.party, config.keys_dir, development=config.development)
     transport = SqliteTransport(config.transport_path, config.party, link.peer)
     ledger = SqliteLedger(data / "ledger.db", KeyStore(data / "keys.db"))
     secrets = {name: _secret(config.keys_dir / file) for name, file in SECRETS.items()}
-    return assemble(link, agreement_bytes, engine, ledger, transport, secrets, clock)
+    return assemble(link, engine, ledger, transport, secrets, clock)
 
 
 def assemble(
     link: Link,
-    agreement_bytes: bytes,
     engine: policy.PolicyEngine,
     ledger: SqliteLedger,
     transport: Transport,
@@ -112,13 +104,13 @@ def assemble(
     clock: Clock,
 ) -> Gateway:
     """Put a gateway together from its stores; the simulator does the same with its own."""
+    ledger.read(lambda tx: keyring.refresh(tx, link))
     vault = Vault(secrets["vault"])
     outbound = Outbound(link, engine, ledger, vault, clock, secrets["subject"])
     inbound = Inbound(link, engine, ledger, vault, clock)
     relay = Relay(link, ledger, vault, transport, clock, outbound, inbound)
     return Gateway(
         link,
-        agreement_bytes,
         engine,
         ledger,
         vault,
@@ -132,31 +124,56 @@ def assemble(
     )
 
 
-def load_link(agreed: Agreement, party: str, folder: Path, *, development: bool) -> Link:
-    """The agreement with our own private keys, each of which it must name.
+def load_agreements(config: Config) -> tuple[Agreement, ...]:
+    """Every agreement that the configuration names, oldest first. Raises ConfigError, AgreementError."""
+    found = []
+    for path, digest in config.agreements:
+        agreed = agreement.load(_read(path, "agreement"))
+        if agreed.digest.hex() != digest:
+            raise ConfigError(
+                "the agreement is not the one that the configuration names",
+                "load the agreement whose digest the officers of both parties compared, or correct its digest",
+            )
+        if agreed.development and not config.development:
+            raise ConfigError("a development agreement", "set development = true, or load the real agreement")
+        found.append(agreed)
+    return agreement.chain(found)
 
-    Raises: AgreementError: a key of ours, or a family of this release, is not as the agreement says; KeyFileError.
+
+def load_link(agreements: Iterable[Agreement], party: str, folder: Path, *, development: bool) -> Link:
+    """The agreements (oldest first) with our own private keys, of which each must name one for each use.
+
+    Raises: AgreementError: we hold no key for a use, or a family of this release is not as an agreement says;
+    KeyFileError.
     """
-    for terms in agreed.families.values():
+    agreements = tuple(agreements)
+    for terms in (terms for one in agreements for terms in one.families.values()):
         known = families().get(terms.id)
         if known is None or (known.revision, known.slots) != (terms.revision, terms.slots):
             raise AgreementError("the agreement has a family that this release does not know")
-    held = {use: _key(folder / file, use, development=development) for use, file in KEY_FILES.items()}
-    signing = {use: keys.SigningKey.from_seed(seed) for use, seed in held.items() if use not in _HPKE}
-    hpke = {use: keys.HpkeKey.from_seed(seed) for use, seed in held.items() if use in _HPKE}
-    public = {use: key.public for use, key in signing.items()} | {use: key.public for use, key in hpke.items()}
-    names = {use: keys.kid(keys.SUITE, use, key) for use, key in public.items()}
-    for use, name in names.items():
-        info = agreed.keys.get(name)
-        if info is None or info.owner != party:
-            raise AgreementError(f"the agreement does not name our key in {KEY_FILES[use]}")
-    return Link(
-        agreement=agreed,
-        party=party,
-        envelope=Held(names[codes_pb2.KEY_USE_ENVELOPE], signing[codes_pb2.KEY_USE_ENVELOPE]),
-        attest=Held(names[codes_pb2.KEY_USE_ATTEST], signing[codes_pb2.KEY_USE_ATTEST]),
-        hpke={names[use]: key for use, key in hpke.items()},
-    )
+    signing: dict[bytes, keys.SigningKey] = {}
+    hpke: dict[bytes, keys.HpkeKey] = {}
+    for use, file in KEY_FILES.items():
+        names = set()
+        for path in _key_files(folder, file):
+            seed = _key(path, use, development=development)
+            key = keys.HpkeKey.from_seed(seed) if use in _HPKE else keys.SigningKey.from_seed(seed)
+            name = keys.kid(keys.SUITE, use, key.public)
+            names.add(name)
+            if isinstance(key, keys.HpkeKey):
+                hpke[name] = key
+            else:
+                signing[name] = key
+        for one in agreements:
+            named = {key.kid for key in one.parties[party].keys} if party in one.parties else set()
+            if not names & named:
+                raise AgreementError(f"the agreement does not name our key in {file}")
+    return Link(agreements, party, signing, hpke)
+
+
+def _key_files(folder: Path, name: str) -> list[Path]:
+    """`envelope.json`, and every `envelope-*.json` beside it: a spare one, or those of the next agreement."""
+    return [folder / name, *sorted(folder.glob(name.replace(".json", "-*.json")))]
 
 
 _HPKE = frozenset({codes_pb2.KEY_USE_HPKE_DATA, codes_pb2.KEY_USE_HPKE_CONTROL})

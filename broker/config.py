@@ -14,6 +14,7 @@ _KNOWN: Final = {
         "data_dir",
         "agreement",
         "agreement_digest",
+        "agreements",
         "keys_dir",
         "development",
         "tls",
@@ -21,11 +22,13 @@ _KNOWN: Final = {
         "ledger",
         "persons",
     },
+    "agreements": {"file", "digest"},
     "tls": {"certificate", "key", "ca", "deny_list"},
     "transport": {"kind", "path"},
     "ledger": {"kind"},
     "persons": {"officers", "operators", "auditors"},
 }
+_LISTS: Final = frozenset({"agreements"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Config:
     party: str
     listen: str
     data_dir: Path
-    agreement: Path
-    agreement_digest: str
+    agreements: tuple[tuple[Path, str], ...]
+    """File and digest of each agreement that is to be known."""
     keys_dir: Path
     development: bool
     tls: Tls
@@ -76,8 +79,10 @@ def load(path: Path) -> Config:
             party=value["party"],
             listen=value["listen"],
             data_dir=base / value["data_dir"],
-            agreement=base / value["agreement"],
-            agreement_digest=value["agreement_digest"],
+            agreements=(
+                (base / value["agreement"], value["agreement_digest"]),
+                *((base / one["file"], one["digest"]) for one in value.get("agreements", ())),
+            ),
             keys_dir=base / value["keys_dir"],
             development=value.get("development", False) is True,
             tls=Tls(*(base / value["tls"][name] for name in ("certificate", "key", "ca", "deny_list"))),
@@ -94,8 +99,11 @@ def load(path: Path) -> Config:
 
 def _check_keys(value: dict[str, Any]) -> None:
     for table, known in _KNOWN.items():
-        found = value if not table else value.get(table, {})
-        unknown = sorted(set(found) - known)
+        found = value if not table else value.get(table, [] if table in _LISTS else {})
+        tables = found if isinstance(found, list) else [found]
+        if not all(isinstance(one, dict) for one in tables) or isinstance(found, list) != (table in _LISTS):
+            raise ConfigError(f"{table} is not written as it must be", "compare it with docs/operating.md")
+        unknown = sorted({key for one in tables for key in one} - known)
         if unknown:
             place = f"[{table}]" if table else "the top level"
             raise ConfigError(f"unknown key in {place}: {unknown[0]}", "remove it; see docs/operating.md")

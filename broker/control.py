@@ -11,7 +11,9 @@ from broker.message import Reason, State, Stream
 from broker.origin import TIME_END
 from broker.sealing import SEQ_END
 from broker.v1.envelope_pb2 import (
+    CONTROL_KIND_EPOCH,
     CONTROL_KIND_HEADS,
+    CONTROL_KIND_KEY,
     CONTROL_KIND_RECALL,
     CONTROL_KIND_RECEIPT,
     AgencyReceipt,
@@ -28,6 +30,9 @@ EPOCH: Final = 1
 RECALL_KEPT_MS: Final = 3_600_000
 SILENCE_MS: Final = 7 * 24 * 3_600_000
 """After so much silence of its agency a recall is answered KEPT."""
+
+AWAITED: Final = frozenset({CONTROL_KIND_KEY, CONTROL_KIND_EPOCH, CONTROL_KIND_RECALL})
+"""Kinds that data sealed later waits for: `control_seq` names the last envelope that held one."""
 
 Item = tuple[int, bytes, bytes]
 """kind, salt, body."""
@@ -95,6 +100,11 @@ def parse_recall(body: bytes) -> Recall:
     if found.expires_ms >= TIME_END:
         raise CanonicalError("a time out of range")
     return found
+
+
+def key_item(body: bytes) -> Item:
+    """A key item, to be sealed."""
+    return (CONTROL_KIND_KEY, os.urandom(32), body)
 
 
 def heads_item(sent: Iterable[tuple[Stream, Outflow]], taken: Sequence[Inflow]) -> Item:

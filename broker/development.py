@@ -30,7 +30,13 @@ ROLES: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
         "mx.sre": ("consular",),
     },
 }
-PERSONS: Final = ("officer", "operator", "auditor")
+PERSONS: Final[Mapping[str, str]] = {
+    "officer": "officer",
+    "operator": "operator",
+    "operator2": "operator",
+    "auditor": "auditor",
+}
+"""Names and their roles; two operators, for what takes two persons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,15 @@ class Development:
 def create(folder: Path, *, ports: Mapping[str, int], transport: Path | None = None) -> Development:
     """Write a development link into an empty `folder`.
 
-    `<party>/puente.toml` with keys and certificates; `callers/<id>/` for each agency, officer, operator and auditor.
+    `<party>/puente.toml` with keys and certificates; `callers/<id>/` for each agency, officer, operator and auditor;
+    `roots/<party>.json`, which sign the next agreement and key items, and which no gateway needs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     now = now_ms()
     roots = {party: keys.SigningKey.generate() for party in ROLES}
+    (folder / "roots").mkdir()
+    for party, root in roots.items():
+        keys.write_key_file(folder / "roots" / f"{party}.json", codes_pb2.KEY_USE_ROOT, root.seed, development=True)
     parties = [_party(folder, party, roots[party].public, now) for party in ROLES]
     document = AgreementDocument(
         version=1,
@@ -89,8 +99,8 @@ def _party(folder: Path, party: str, root: bytes, now: int) -> Party:
         _private(own / "keys" / file, os.urandom(32))
     gateway_keys = [_new_key(own / "keys" / file, use, now) for use, file in KEY_FILES.items()]
     agencies = [_agency(folder, ca, party, name, now) for name in ROLES[party]]
-    for person in PERSONS:
-        _caller(folder, ca, party, person, f"{party}.{person}")
+    for person, role in PERSONS.items():
+        _caller(folder, ca, party, role, f"{party}.{person}")
     return Party(id=party, root_keys=[root], threshold=1, keys=gateway_keys, agencies=agencies)
 
 
@@ -143,7 +153,7 @@ path = "{os.path.relpath(transport, folder / party)}"
 
 [persons]
 officers = ["{party}.officer"]
-operators = ["{party}.operator"]
+operators = ["{party}.operator", "{party}.operator2"]
 auditors = ["{party}.auditor"]
 """,
         encoding="utf-8",

@@ -7,6 +7,7 @@
     │   ├── SectionError        slots, leaves or roots that do not fit
     │   ├── SignatureError      a signature, or half of one, does not verify
     │   ├── OriginError         the agency's word does not cover what came
+    │   ├── KeyItemError        a key item that its owner's roots did not sign, or that must not be
     │   └── ConflictError       same message id, other statement
     ├── SealError               an envelope is not taken
     │   ├── EnvelopeError       steps 1-6
@@ -16,6 +17,10 @@
     ├── AgreementError          an agreement that does not verify, or is not in force
     ├── KeyFileError            a key file that is missing, damaged or readable by others
     ├── CertificateError        a caller who is not who a certificate must say
+    ├── LinkError               the link is suspended, or has no valid key
+    │   ├── AgreementExpired    no agreement is in force
+    │   └── KeySuspended        the key that signed is suspended
+    ├── ActError                an operator's act that cannot be carried out as things stand
     ├── DeniedError             a role that may not call this, or something it may not see
     ├── VaultError              content that cannot be opened: destroyed, or damaged
     ├── StoreError              ledger or transport down; retried
@@ -70,6 +75,12 @@ class OriginError(InvalidError):
     """An origin statement or its place in the signed tree is wrong (protocol section 3)."""
 
     reason = "ORIGIN_INVALID"
+
+
+class KeyItemError(InvalidError):
+    """A key item that does not count (protocol section 10)."""
+
+    reason = "KEY_ITEM_INVALID"
 
 
 class ConflictError(InvalidError):
@@ -149,9 +160,27 @@ class NotFoundError(PuenteError):
 
 
 class LinkError(PuenteError):
-    """The link is suspended, or no agreement is in force."""
+    """The link is suspended, or has no valid key."""
 
     reason = "LINK_SUSPENDED"
+
+
+class AgreementExpired(LinkError):
+    """No agreement is in force: none has begun, or the last one expired."""
+
+    reason = "AGREEMENT_EXPIRED"
+
+
+class KeySuspended(LinkError):
+    """The key that signed is suspended by its own party."""
+
+    reason = "KEY_SUSPENDED"
+
+
+class ActError(PuenteError):
+    """An operator's act that cannot be carried out as things stand; the text says why."""
+
+    reason = "ACT_REFUSED"
 
 
 class VaultError(PuenteError):

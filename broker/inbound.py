@@ -11,7 +11,7 @@ from typing import Final
 
 import policy
 from broker import control, sealing, standing
-from broker.agreement import KeyInfo
+from broker.agreement import Agreement, KeyInfo
 from broker.answers import apply_items
 from broker.canonical import H
 from broker.errors import AgreementError, ContentError, EnvelopeError, OpenError, SealError, StreamLost
@@ -23,14 +23,12 @@ from broker.link import CONTROL, Link
 from broker.message import Clock, Incoming, Log, Reason, State, Stream
 from broker.transport import Arrival
 from broker.v1.codes_pb2 import KEY_USE_ENVELOPE, KEY_USE_HPKE_CONTROL, KEY_USE_HPKE_DATA
-from broker.v1.envelope_pb2 import Content, Header
+from broker.v1.envelope_pb2 import CONTROL_KIND_KEY, Content, Header
 from broker.v1.log_pb2 import ENTRY_KIND_ARRIVAL
 from broker.vault import Vault
 
 MINUTE_MS: Final = 60_000
 AHEAD_MS: Final = 5 * MINUTE_MS
-GRACE_MS: Final = 7 * 24 * 60 * MINUTE_MS
-CONTROL_GRACE_MS: Final = 365 * 24 * 60 * MINUTE_MS
 QUARANTINE_ROWS: Final = 1000
 CONTROL_PATIENCE_MS: Final = 10_000
 
@@ -57,6 +55,8 @@ class Taken:
     """Agencies that have something to receive."""
     messages: int = 0
     why: Reason = Reason.NONE
+    keys: bool = False
+    """Whether keys were added, suspended or reinstated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Outcome:
     before: Inflow
     after: Inflow
     apply: Callable[[Transaction], Taken]
+    alone: bool = False
+    """Nothing is judged before this is committed: it changes which keys count."""
 
     def change(self, tx: Transaction) -> Taken:
         """Everything that the arrival causes, with the position. Raises StreamLost: another reader was faster."""
@@ -98,12 +100,13 @@ class Inbound:
             parsed = sealing.parse_envelope(arrival.data)  # 1 caps, 2 shape, 3 header
             header = parsed.header
             self._place(stream, header)  # 4
-            sender, hpke = self._keys(header)  # 5
+            agreement, sender, hpke = self._keys(header)  # 5
             sealing.verify_envelope(parsed, self.link.verify_key(sender.kid))  # 6
         except (SealError, AgreementError) as error:
             return self._skip(arrival, flow, type(error).__name__, now)
         try:
-            self._turn(stream, flow, parsed, sender, now, patient=patient)  # 7
+            self._turn(stream, flow, parsed, patient=patient)  # 7
+            self._time(header, agreement, (sender, hpke), now)  # 7
             content = sealing.open_content(parsed, self.link.hpke[hpke.kid])  # 8 open, 9 content
             if bool(content.items) != (header.topic == self.link.topic_in(CONTROL)):
                 raise ContentError("messages on control, or control items elsewhere")
@@ -124,12 +127,13 @@ class Inbound:
         if (header.sender_party, header.recipient_party) != (self.link.peer, self.link.party):
             raise EnvelopeError("an envelope between other parties")
 
-    def _keys(self, header: Header) -> tuple[KeyInfo, KeyInfo]:
-        """Step 5: agreement and kids, right use and owner, same suite."""
-        agreement = self.link.agreement
-        if header.agreement_digest != agreement.digest:
+    def _keys(self, header: Header) -> tuple[Agreement, KeyInfo, KeyInfo]:
+        """Step 5: agreement known, kids in it or added under it, right use and owner, same suite, none suspended."""
+        agreement = self.link.known.get(header.agreement_digest)
+        if agreement is None:
             raise AgreementError("an agreement that is not known")
-        sender, recipient = agreement.keys.get(header.sender_kid), agreement.keys.get(header.recipient_kid)
+        sender = self.link.key(agreement, header.sender_kid)
+        recipient = agreement.keys.get(header.recipient_kid)
         if sender is None or sender.use != KEY_USE_ENVELOPE or sender.owner != self.link.peer:
             raise EnvelopeError("a sender key of another owner or use")
         use = KEY_USE_HPKE_CONTROL if header.topic == self.link.topic_in(CONTROL) else KEY_USE_HPKE_DATA
@@ -137,12 +141,12 @@ class Inbound:
             raise EnvelopeError("a recipient key of another owner or use")
         if recipient.suite != sender.suite:
             raise EnvelopeError("keys of two suites")
-        return sender, recipient
+        if sender.kid in self.link.ring.suspended:
+            raise EnvelopeError("a sender key that is suspended")
+        return agreement, sender, recipient
 
-    def _turn(
-        self, stream: Stream, flow: Inflow, parsed: sealing.Parsed, sender: KeyInfo, now: int, *, patient: bool
-    ) -> None:
-        """Step 7: epoch, order, control that it depends on, and time."""
+    def _turn(self, stream: Stream, flow: Inflow, parsed: sealing.Parsed, *, patient: bool) -> None:
+        """Step 7: epoch, order, and control that it depends on."""
         header = parsed.header
         if header.epoch != control.EPOCH:
             raise _NotTaken(Reason.EPOCH)
@@ -153,9 +157,6 @@ class Inbound:
             raise _NotTaken(why, head_counts=True)
         if header.control_seq and stream.topic != self.link.topic_in(CONTROL):
             self._control_first(header.control_seq, patient=patient)
-        why_not = self._time(header, sender, now)
-        if why_not is not None:
-            raise _NotTaken(why_not)
 
     def _control_first(self, control_seq: int, *, patient: bool) -> None:
         control_stream = Stream(self.link.topic_in(CONTROL), 0)
@@ -165,16 +166,13 @@ class Inbound:
             raise Waiting
         raise _NotTaken(Reason.MISSING)
 
-    def _time(self, header: Header, sender: KeyInfo, now: int) -> Reason | None:
-        created, agreement = header.created_ms, self.link.agreement
-        if created > now + AHEAD_MS:
-            return Reason.TIME
-        grace = CONTROL_GRACE_MS if header.topic == self.link.topic_in(CONTROL) else 0
-        if not agreement.not_before_ms <= created < agreement.expires_ms + grace:
-            return Reason.AGREEMENT
-        if not sender.not_before_ms <= created <= sender.not_after_ms or now > sender.not_after_ms + GRACE_MS:
-            return Reason.KEY
-        return None
+    def _time(self, header: Header, agreement: Agreement, used: Sequence[KeyInfo], now: int) -> None:
+        """Step 7: made by now, under an agreement and with keys that count for it."""
+        if header.created_ms > now + AHEAD_MS:
+            raise _NotTaken(Reason.TIME)
+        why = self.link.why_not(header, agreement, used, now)
+        if why is not None:
+            raise _NotTaken(why)
 
     def unexpected(self, arrival: Arrival, flow: Inflow, error: Exception) -> Outcome:
         """An arrival that nothing foresaw: it is put aside and an alarm tells, for it must not stop the others."""
@@ -221,13 +219,14 @@ class Inbound:
     def _take_control(
         self, arrival: Arrival, flow: Inflow, parsed: sealing.Parsed, content: Content, now: int
     ) -> Outcome:
-        """Control items: receipts, heads, recalls; kept as the proof of what they say."""
+        """Control items: receipts, heads, recalls, keys; kept as the proof of what they say."""
+        keys = any(item.kind == CONTROL_KIND_KEY for item in content.items)
 
         def change(tx: Transaction) -> Taken:
             _keep_header(tx, flow.stream, parsed, now)
-            return Taken(apply_items(tx, self.link, content, now, parsed))
+            return Taken(apply_items(tx, self.link, content, now, parsed), keys=keys)
 
-        return Outcome(flow, _taken(flow, arrival, parsed), change)
+        return Outcome(flow, _taken(flow, arrival, parsed), change, alone=keys)
 
     def _take_data(
         self, arrival: Arrival, flow: Inflow, parsed: sealing.Parsed, incoming: Sequence[Incoming], now: int

@@ -9,9 +9,9 @@ from typing import Any
 import policy
 from broker import decision as ruling
 from broker import obligations, sections
-from broker.agreement import Agreement
+from broker.agreement import Agreement, KeyInfo
 from broker.canonical import H, leaf_hash
-from broker.errors import FieldInvalid, LinkError, OriginError, ProofError, SignatureError
+from broker.errors import AgreementError, FieldInvalid, LinkError, OriginError, ProofError, SignatureError
 from broker.keys import CTX_ORIGIN
 from broker.link import Link, partition_of
 from broker.message import Incoming, Reason, SignedBatch, State
@@ -53,9 +53,10 @@ class Judge:
             parts = unpack_message(message)
         except ProofError:
             return _unreadable(release, now)
+        agreement = self.link.known[header.agreement_digest]
         try:
             batch = batches.get(parts.core.batch)
-            assurance = self._authority(header, parts, batch)  # 10
+            assurance = self._authority(header, agreement, parts, batch)  # 10
             if parts.statement.expires_ms <= now:
                 return _incoming(parts, "", State.EXPIRED, Reason.EXPIRED, now, batch)
             proven = prove_message(message, sections.family(parts.statement.family), unpacked=parts)  # 11
@@ -68,11 +69,11 @@ class Judge:
         except (ProofError, SignatureError, OriginError):
             return _incoming(parts, "", State.REFUSED, Reason.PROOF, now)
         kind = sections.kind_name(sections.family(parts.statement.family), proven.record.kind)  # type: ignore[attr-defined]
-        return self._decide(parts, message, kind, proven.shown, assurance, batch, now)  # 13
+        return self._decide(agreement, parts, message, kind, proven.shown, assurance, batch, now)  # 13
 
-    def _authority(self, header: Header, parts: Unpacked, batch: SignedBatch | None) -> str:
+    def _authority(self, header: Header, agreement: Agreement, parts: Unpacked, batch: SignedBatch | None) -> str:
         """Step 10: who may say this to whom, here. Returns the assurance; raises LinkError."""
-        statement, agreement = parts.statement, self.link.agreement
+        statement = parts.statement
         family = agreement.families.get(statement.family)
         if statement.link_id != agreement.link_id or family is None or family.revision != statement.family_revision:
             raise LinkError("another link, or a family that is not agreed")
@@ -93,7 +94,11 @@ class Judge:
         life = statement.expires_ms - statement.created_ms
         if signed.signer_kid != statement.origin_kid or not times_fit or not 0 < life <= LIFE_MAX_MS:
             raise LinkError("a statement that does not fit its batch")
-        return _assurance(agreement, signed.signer_kid, statement.origin_agency, self.link.peer, signed.created_ms)
+        try:
+            key = self.link.signer(signed.signer_kid, signed.created_ms, agreement)
+        except AgreementError:
+            raise LinkError("a signing key that was not valid") from None
+        return _assurance(key, statement.origin_agency, self.link.peer)
 
     def _signed(
         self,
@@ -120,6 +125,7 @@ class Judge:
 
     def _decide(
         self,
+        agreement: Agreement,
         parts: Unpacked,
         message: Message,
         kind: str,
@@ -131,7 +137,7 @@ class Judge:
         """Step 13: our own law decides again; it can withhold more, refuse, and oblige more."""
         statement, core = parts.statement, parts.core
         caveats = sorted({*statement.caveats, *core.gateway_caveats})
-        asked = self._question(parts, kind, shown, assurance, tuple(caveats))
+        asked = self._question(agreement, parts, kind, shown, assurance, tuple(caveats))
         decision = obligations.within_reach(self.engine.decide(asked.request, now))
         secrets = ruling.Secrets.new(message.commit_salt)
         logged = ruling.record(statement, asked, decision, secrets, self.vault, parts.entry.origin_leaf, now)
@@ -160,10 +166,16 @@ class Judge:
         )
 
     def _question(
-        self, parts: Unpacked, kind: str, shown: int, assurance: str, caveats: tuple[int, ...]
+        self,
+        agreement: Agreement,
+        parts: Unpacked,
+        kind: str,
+        shown: int,
+        assurance: str,
+        caveats: tuple[int, ...],
     ) -> ruling.Question:
         """What our own pack is asked: whether this agency of ours may accept this, and be shown each section."""
-        statement, agencies = parts.statement, self.link.agreement.agencies
+        statement, agencies = parts.statement, agreement.agencies
         return ruling.question(
             "accept",
             ruling.agency(agencies[statement.recipient_agency]),
@@ -182,10 +194,7 @@ class Judge:
         )
 
 
-def _assurance(agreement: Agreement, kid: bytes, origin: str, peer: str, created_ms: int) -> str:
-    key = agreement.keys.get(kid)
-    if key is None or not key.not_before_ms <= created_ms <= key.not_after_ms:
-        raise LinkError("a signing key that was not valid")
+def _assurance(key: KeyInfo, origin: str, peer: str) -> str:
     if key.use == KEY_USE_ORIGIN and key.owner == origin:
         return "agency_signed"
     if key.use == KEY_USE_ATTEST and key.owner == peer:

@@ -17,8 +17,17 @@ from broker import decision as ruling
 from broker import obligations, sections
 from broker.backlog import Backlog
 from broker.canonical import H, leaf_hash, parse
-from broker.errors import ConflictError, FieldInvalid, InvalidError, LinkError, OriginError, PuenteError, SignatureError
-from broker.keys import CTX_ORIGIN
+from broker.errors import (
+    AgreementError,
+    AgreementExpired,
+    ConflictError,
+    FieldInvalid,
+    InvalidError,
+    OriginError,
+    PuenteError,
+    SignatureError,
+)
+from broker.keys import CTX_ORIGIN, verify_key
 from broker.ledger.outbox import Held
 from broker.ledger.sqlite import SqliteLedger, Transaction
 from broker.link import Link
@@ -105,7 +114,7 @@ class Outbound:
             if n % TURN == TURN - 1:
                 await asyncio.sleep(0)
             try:
-                checked = self._check(agency, signed, item)  # 2 and 3, for the submission
+                checked = self._check(agency, signed, item, now)  # 2 and 3, for the submission
             except InvalidError as error:
                 outcomes.append(_invalid(item, error))
                 continue
@@ -139,29 +148,31 @@ class Outbound:
         self, agency: str, batch: SignedBatch, items: Sequence[Submission], now: int
     ) -> tuple[BatchStatement, SignedBatch]:
         """Whose signature covers the call: the agency's own, or ours when it has no key."""
-        if not self.link.in_force(now):
-            raise LinkError("no agreement is in force")
+        agreement = self.link.at(now)
+        if not agreement.in_force(now):
+            raise AgreementExpired("no agreement is in force")
         if not 1 <= len(items) <= SUBMISSIONS_MAX:
             raise OriginError("a call holds 1 to 256 submissions")
         statement = parse_batch_statement(batch.statement)
         if not now - FRESH_MS <= statement.created_ms <= now + AHEAD_MS:
             raise OriginError("the batch was signed too long ago, or in the future")
-        key = self.link.agreement.keys.get(statement.signer_kid)
-        if key is None or not key.not_before_ms <= statement.created_ms <= key.not_after_ms:
-            raise SignatureError("the batch is signed with a key that is not valid")
-        if key.use == KEY_USE_ATTEST and key.kid == self.link.attest.kid and not batch.signature:
-            return statement, SignedBatch(batch.statement, self.link.attest.key.sign(batch.statement, CTX_ORIGIN))
+        try:
+            key = self.link.signer(statement.signer_kid, statement.created_ms, agreement)
+        except AgreementError:
+            raise SignatureError("the batch is signed with a key that is not valid") from None
+        if key.use == KEY_USE_ATTEST and key.kid in self.link.signing and not batch.signature:
+            return statement, SignedBatch(batch.statement, self.link.signing[key.kid].sign(batch.statement, CTX_ORIGIN))
         if key.use != KEY_USE_ORIGIN or key.owner != agency:
             raise SignatureError("the batch is signed with a key that is not the caller's")
-        self.link.verify_key(key.kid).verify(batch.signature, batch.statement, CTX_ORIGIN)
+        verify_key(key.public).verify(batch.signature, batch.statement, CTX_ORIGIN)
         return statement, batch
 
-    def _check(self, agency: str, signed: BatchStatement, item: Submission) -> _Checked:
+    def _check(self, agency: str, signed: BatchStatement, item: Submission, now: int) -> _Checked:
         """Validate the record and hold the statement against it."""
         if len(item.record) > LIMITS.record or len(item.facts) > FACTS_MAX or len(item.statement) > LIMITS.statement:
             raise TooLarge("a record, its facts or its statement is too large")
         statement = parse_statement(item.statement)
-        family = self._authority(agency, signed, statement)
+        family = self._authority(agency, signed, statement, now)
         record = parse(family.message_class, item.record)
         sections.validate_record(record, whole=True)
         kind = sections.kind_name(family, record.kind)  # type: ignore[attr-defined]
@@ -179,9 +190,11 @@ class Outbound:
         facts = ruling.facts_of(item.facts)
         return _Checked(item, statement, leaf, family, kind, present, slots, leaves, block, facts, record)
 
-    def _authority(self, agency: str, signed: BatchStatement, statement: OriginStatement) -> sections.FamilyInfo:
+    def _authority(
+        self, agency: str, signed: BatchStatement, statement: OriginStatement, now: int
+    ) -> sections.FamilyInfo:
         """What a statement may claim: this link, this agency, a recipient of the other party, a family we know."""
-        agreement = self.link.agreement
+        agreement = self.link.at(now)
         agreed = agreement.families.get(statement.family)
         if agreed is None or agreed.revision != statement.family_revision:
             raise OriginError("the agreement has no such family")
@@ -192,14 +205,14 @@ class Outbound:
             raise OriginError("the recipient is no agency of the other party")
         if statement.origin_kid != signed.signer_kid or statement.created_ms != signed.created_ms:
             raise OriginError("the statement was not signed with its batch")
-        if statement.expires_ms <= self.clock():
+        if statement.expires_ms <= now:
             raise OriginError("the statement has expired")
         return sections.family(statement.family)
 
     def _decide(self, checked: _Checked, signed: BatchStatement, now: int) -> tuple[ruling.Question, policy.Decision]:
         """Ask our own pack; whatever goes wrong there is a forbid."""
-        statement, agreement = checked.statement, self.link.agreement
-        own_key = agreement.keys[signed.signer_kid].use == KEY_USE_ORIGIN
+        statement, agreement = checked.statement, self.link.at(now)
+        own_key = signed.signer_kid not in self.link.signing
         asked = ruling.question(
             "release",
             ruling.agency(agreement.agencies[statement.origin_agency]),

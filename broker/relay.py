@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from broker import answers, control, retention
+from broker import answers, control, keyring, retention
 from broker.decision import Secrets
 from broker.errors import LinkError, StoreError, StreamLost
 from broker.events import log
@@ -26,6 +26,7 @@ from broker.outbound import Outbound
 from broker.sealing import LIMITS, seal
 from broker.transport import Arrival, Transport
 from broker.v1 import envelope_pb2 as pb
+from broker.v1.codes_pb2 import KEY_USE_ENVELOPE
 from broker.vault import Vault
 from broker.wire import message_bytes
 
@@ -91,7 +92,7 @@ class Relay:
     async def claim(self) -> None:
         """Become the owner of every stream that we send; an earlier owner loses at its next envelope."""
         streams = [Stream(self.link.topic_out(CONTROL), 0)]
-        for family in sorted(self.link.agreement.families):
+        for family in sorted(self.link.families):
             streams += [Stream(self.link.topic_out(family), n) for n in range(self.link.partitions(family))]
         fences = await self.ledger.commit(lambda tx: [tx.streams.claim(stream) for stream in streams])
         self._fences = dict(zip(streams, fences, strict=True))
@@ -138,12 +139,12 @@ class Relay:
             return False
         content = pb.Content(items=[pb.ControlItem(salt=i.salt, kind=i.kind, body=i.body) for i in items])
         envelope, seq, now = self._sealed(stream, CONTROL, flow, content)
-        recalls = any(item.kind == pb.CONTROL_KIND_RECALL for item in items)
+        awaited = any(item.kind in control.AWAITED for item in items)
 
         def change(tx: Transaction) -> None:
             tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(items), now)
             tx.control.set_sealed(items[-1].row, seq)
-            if recalls:
+            if awaited:
                 tx.control.put("control_seq", seq)
 
         await self.ledger.commit(change)
@@ -153,17 +154,17 @@ class Relay:
         """One envelope of a data stream, unless the link is held or too much is not known to be taken."""
         if not self._may_send():
             return False
-        kept, flow, control_seq = self.ledger.read(
-            lambda tx: (tx.streams.kept(stream), tx.streams.outflow(stream), tx.control.counted("control_seq"))
+        kept, flow, (control_seq, key_waits) = self.ledger.read(
+            lambda tx: (tx.streams.kept(stream), tx.streams.outflow(stream), tx.control.ahead())
         )
-        if kept >= KEPT_ENVELOPES:
+        if kept >= KEPT_ENVELOPES or key_waits:
             return False
         limit = 1 if flow.repairs >= answers.REPAIRS_BEFORE_SINGLES else LIMITS.messages
         messages = self.ledger.read(lambda tx: tx.outbox.unsealed(stream, limit))
         content, taken = self._content(messages)
         if not taken:
             return False
-        family = next(f for f in self.link.agreement.families if self.link.topic_out(f) == stream.topic)
+        family = next(f for f in self.link.families if self.link.topic_out(f) == stream.topic)
         envelope, seq, now = self._sealed(stream, family, flow, content, control_seq)
 
         def change(tx: Transaction) -> None:
@@ -215,7 +216,7 @@ class Relay:
     ) -> tuple[bytes, int, int]:
         """(envelope, seq, now): sealed to the recipient's newest valid key, signed by us."""
         now = self.clock()
-        recipient = self.link.recipient_key(family, now)
+        recipient, own = self.link.recipient_key(family, now), self.link.own_key(KEY_USE_ENVELOPE, now, family=family)
         header = pb.Header(
             sender_party=self.link.party,
             recipient_party=self.link.peer,
@@ -226,15 +227,15 @@ class Relay:
             after=flow.chain,
             control_seq=control_seq,
             created_ms=now,
-            sender_kid=self.link.envelope.kid,
+            sender_kid=own.kid,
             recipient_kid=recipient.kid,
-            agreement_digest=self.link.agreement.digest,
+            agreement_digest=self.link.at(now).digest,
         )
-        envelope, _ = seal(header, content, recipient.public, self.link.envelope.key)
+        envelope, _ = seal(header, content, recipient.public, own.key)
         return envelope, header.seq, now
 
     def _may_send(self) -> bool:
-        """Data is held while no agreement is in force, the peer is silent, or the link is suspended by evidence."""
+        """Data is held while no agreement is in force, the peer is silent, or the link is suspended."""
         if not self.link.in_force(self.clock()) or time.monotonic() - self._heard > HELD_AFTER_S:
             return False
         return not self.ledger.read(suspended)
@@ -280,6 +281,9 @@ class Relay:
                 before, committing = committing, self._commit(arrival, outcome)
                 if before is not None:
                     self._after(flow.stream, await before)
+                if outcome.alone:
+                    self._after(flow.stream, await committing)
+                    committing = None
                 flow = outcome.after
         if committing is not None:
             self._after(flow.stream, await committing)
@@ -319,6 +323,8 @@ class Relay:
         self._count(stream, taken.messages)
         if stream.topic == self.link.topic_in(CONTROL):
             self.outbound.backlog.moved()  # heads may have asked for messages to be sealed again
+        if taken.keys:
+            self.ledger.read(lambda tx: keyring.refresh(tx, self.link))
         if taken.why is not Reason.NONE or self._since_heads >= HEADS_EVERY:
             self._heads_wanted = True
         if taken.agencies:
@@ -366,9 +372,9 @@ class Relay:
             self._last_heads_ms, self._heard = heard, time.monotonic()
 
     async def sweep(self) -> bool:
-        """Expiry, retention and unanswered recalls that are due; and what our topics have kept long enough."""
+        """What is due: expiry, retention, unanswered recalls, the next agreement, topics that kept enough."""
         now = self.clock()
-        done = await self.ledger.commit(lambda tx: retention.sweep(tx, now))
+        done = await self.ledger.commit(lambda tx: retention.sweep(tx, self.link.at(now), now))
         if done:
             self.work.set()
         self.outbound.backlog.recount(moved=done > 0)
@@ -387,5 +393,5 @@ async def _wait(event: asyncio.Event) -> None:
 
 
 def suspended(tx: Transaction) -> bool:
-    """Whether evidence against the other party stands; two persons resume."""
-    return any(name.startswith("EVIDENCE_") for name in tx.control.alarms())
+    """Whether the link is suspended, by evidence or by a person; two persons resume."""
+    return tx.standing.suspended()

@@ -1,8 +1,9 @@
-"""What time does to messages: expiry, recalls that nobody answers, and content that must go. Run every second."""
+"""What time does: expiry, recalls that nobody answers, content that must go, the next agreement. Run every second."""
 
 import os
 
-from broker import answers, control, pruning
+from broker import answers, control, pruning, standing
+from broker.agreement import Agreement
 from broker.answers import AgencyAnswer
 from broker.canonical import leaf_hash
 from broker.ledger.mailbox import Mailbox
@@ -15,8 +16,9 @@ BATCH = 256
 """Messages a transaction: the log's lock is never held for long."""
 
 
-def sweep(tx: Transaction, now: int) -> int:
+def sweep(tx: Transaction, agreement: Agreement, now: int) -> int:
     """Carry out what is due at `now`, at most BATCH of each kind; returns how much was done."""
+    standing.in_force(tx, agreement, now)
     done = 0
     for release in tx.outbox.expired(now, BATCH):
         withdraw(tx, release, State.EXPIRED, Reason.EXPIRED, now)

@@ -11,6 +11,7 @@ from broker.origin import origin_leaf, parse_statement
 from broker.sealing import core_commit, seal
 from broker.sections import leaves, salt_block, split
 from broker.v1 import envelope_pb2 as pb
+from broker.v1.codes_pb2 import KEY_USE_ENVELOPE
 from broker.v1.log_pb2 import ENTRY_KIND_RELEASE, ReleaseEntry
 from tests.simulator import Simulator, person
 
@@ -74,15 +75,16 @@ class Hostile:
         """An envelope with the next seq of its stream; `changes` are fields of the header, `edit` changes it last."""
         is_control = stream.topic.endswith(CONTROL)
         recipient = self.link.recipient_key(CONTROL if is_control else "passenger", self.sim.clock())
-        before = self.last.get(stream, 0)
+        before, now = self.last.get(stream, 0), self.sim.clock()
+        own = self.link.own_key(KEY_USE_ENVELOPE, now, family=CONTROL)
         fields = {
             "sender_party": "us", "recipient_party": "mx", "topic": stream.topic, "partition": stream.partition,
             "epoch": 1, "seq": before + 1, "after": before, "created_ms": self.sim.clock(),
-            "sender_kid": self.link.envelope.kid, "recipient_kid": recipient.kid,
-            "agreement_digest": self.link.agreement.digest,
+            "sender_kid": own.kid, "recipient_kid": recipient.kid,
+            "agreement_digest": self.link.at(now).digest,
         }  # fmt: skip
         header = pb.Header(**(fields | changes))
-        sealed, _ = seal(header, content, key or recipient.public, signer or self.link.envelope.key)
+        sealed, _ = seal(header, content, key or recipient.public, signer or own.key)
         return sealed if edit is None else edit(sealed)
 
     async def send(self, stream: Stream, content: pb.Content, **how) -> bytes:

@@ -10,6 +10,7 @@ import apsw
 
 import policy
 from broker import agreement, answers, app, control, development, keys, receipts
+from broker.agreement import Agreement
 from broker.canonical import encode
 from broker.gateway.exchange import ExchangeService
 from broker.ledger.keystore import KeyStore
@@ -20,7 +21,7 @@ from broker.origin import OriginTree, batch_statement, facts_commit, origin_leaf
 from broker.outbound import Result
 from broker.sections import family, leaves, record_root, salt_block, split
 from broker.transport.memory import MemoryTransport
-from broker.v1 import codes_pb2, envelope_pb2, facts_pb2, passenger_pb2
+from broker.v1 import agreement_pb2, codes_pb2, envelope_pb2, facts_pb2, passenger_pb2
 from broker.v1 import exchange_service_pb2 as pb
 
 BASIS = ("us.usc.49.44909",)
@@ -80,18 +81,19 @@ class Simulator:
         self.transport = FaultyTransport()
         self.agreement_bytes = (folder / "us" / "agreement.bin").read_bytes()
         self.agreement = agreement.load(self.agreement_bytes)
+        self.agreements = {"us": [self.agreement], "mx": [self.agreement]}
         self.callers = made.callers
         self.us = self._gateway("us")
         self.mx = self._gateway("mx")
 
     def _gateway(self, party: str) -> app.Gateway:
         own = self.folder / party
-        link = app.load_link(self.agreement, party, own / "keys", development=True)
+        link = app.load_link(agreement.chain(self.agreements[party]), party, own / "keys", development=True)
         data = own / "data"
         data.mkdir(exist_ok=True)
         ledger = SqliteLedger(data / "ledger.db", KeyStore(data / "keys.db"))
         secrets = {name: (own / "keys" / file).read_bytes() for name, file in app.SECRETS.items()}
-        return app.assemble(link, self.agreement_bytes, policy.load(party), ledger, self.transport, secrets, self.clock)
+        return app.assemble(link, policy.load(party), ledger, self.transport, secrets, self.clock)
 
     def key(self, agency: str, file: str) -> keys.SigningKey:
         return keys.SigningKey.from_seed(keys.read_key_file(self.callers[agency] / file).seed)
@@ -240,6 +242,26 @@ class Simulator:
         )
         found = [control.parse_receipt(row[0]) for row in rows]
         return {r.release: (State(r.state), Reason(r.reason)) for r in found}
+
+    def roots(self, *parties: str) -> list[keys.SigningKey]:
+        """The root keys of these parties, of both when none is named."""
+        files = [self.folder / "roots" / f"{party}.json" for party in parties or ("us", "mx")]
+        return [keys.SigningKey.from_seed(keys.read_key_file(file).seed) for file in files]
+
+    def successor(self, change: Callable[[agreement_pb2.AgreementDocument], object], *, after: int) -> Agreement:
+        """The next version of the newest agreement of us, in force `after` ms from now, as `change` makes it."""
+        old = self.agreements["us"][-1]
+        document = agreement_pb2.AgreementDocument.FromString(agreement_pb2.Agreement.FromString(old.data).document)
+        document.version, document.previous = old.version + 1, old.digest
+        document.not_before_ms = self.clock() + after
+        change(document)
+        return agreement.load(agreement.build(document, self.roots()))
+
+    def load(self, made: Agreement, *parties: str) -> None:
+        """These parties (both, when none is named) know it too, from a restart on."""
+        for party in parties or ("us", "mx"):
+            self.agreements[party].append(made)
+            self.reopen(party)
 
     def reopen(self, party: str) -> None:
         """The process ends and starts again on the same files."""

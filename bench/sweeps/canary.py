@@ -310,7 +310,7 @@ def _opened(link: Link, agreed: agreement.Agreement) -> bytes:
     """Every envelope of both directions, as the gateway that it is for can read it."""
     found = []
     for sender, recipient in (PARTIES, PARTIES[::-1]):
-        own = app.load_link(agreed, recipient, link.folder / recipient / "keys", development=True)
+        own = app.load_link([agreed], recipient, link.folder / recipient / "keys", development=True)
         for (data,) in _rows(link.folder / "transport" / f"{sender}-{recipient}.db", "SELECT data FROM envelopes"):
             parsed = parse_envelope(data)
             found.append(parsed.header_bytes)

@@ -25,6 +25,7 @@ from broker.client.errors import (
 from broker.errors import ConfigError, KeyFileError
 
 DEADLINE_S: Final = 30.0
+ACT_REFUSED: Final = "ACT_REFUSED"
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="PUENTE_HOME", help="The folder that `puente init` made, or one like it.")
 ]
@@ -100,6 +101,8 @@ def explained() -> Iterator[None]:
         yield
     except ClientError as error:
         code = next((exit_code for kind, exit_code in _EXITS if isinstance(error, kind)), Exit.FAILURE)
+        if error.reason == ACT_REFUSED:
+            fail("this cannot be done as things stand", error.said, "see docs/operating.md", Exit.FAILURE)
         what = f"{error.reason}" + (f", request {error.request_id}" if error.request_id else "")
         fail(str(error), what, _mend(error), code)
     except (KeyFileError, ConfigError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`puente flow` and `puente links`: how traffic moves, for operators."""
+"""`puente flow`: how traffic moves, for operators."""
 
 from typing import Annotated
 
@@ -37,28 +37,3 @@ def flow(caller: AsOption = OPERATOR, home: HomeOption = HOME, output: OutputOpt
         return
     columns = ("topic", "partition", "way", "last_seq", "taken", "lag_messages", "lag_seconds", "rate", "why")
     emit_table("flows", columns, [tuple(str(row[c]) for c in columns) for row in found])
-
-
-def links(caller: AsOption = OPERATOR, home: HomeOption = HOME, output: OutputOption = Output.table) -> None:
-    """The link to the other party: open, held or suspended, and why."""
-    with calling(home, caller) as operator:
-        answer = operator.call("OperationsService/ListLinks", pb.ListLinksRequest(), pb.ListLinksResponse)
-    found = [
-        {
-            "peer": one.peer,
-            "link_id": one.link_id.hex(),
-            "agreement": one.agreement_digest.hex(),
-            "agreement_version": one.agreement_version,
-            "agreement_expires": words.instant(one.agreement_expires_ms),
-            "state": one.state,
-            "why": one.why or None,
-            "last_heads": words.instant(one.last_heads_ms),
-            "development": one.development,
-        }
-        for one in answer.links
-    ]
-    if output is Output.json:
-        emit_json({"schema": "puente.links/1", "ok": True, "links": found})
-        return
-    columns = ("peer", "state", "why", "agreement_version", "agreement_expires", "last_heads", "development")
-    emit_table("links", columns, [tuple("" if row[c] is None else str(row[c]) for c in columns) for row in found])

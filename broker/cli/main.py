@@ -2,7 +2,7 @@
 
 import typer
 
-from broker.cli import decision, decode, demo, flow, init, message, policy, receive, serve, submit
+from broker.cli import decision, decode, demo, flow, init, keys, links, message, policy, receive, serve, submit
 
 app = typer.Typer(
     name="puente",
@@ -20,7 +20,8 @@ app.add_typer(message.app, name="message")
 app.add_typer(decision.app, name="decision")
 app.add_typer(policy.app, name="policy")
 app.command()(flow.flow)
-app.command()(flow.links)
+app.add_typer(links.app, name="links")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

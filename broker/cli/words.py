@@ -40,6 +40,11 @@ def notice(number: int) -> str:
     return codes_pb2.NoticeCode.Name(number).removeprefix("NOTICE_CODE_").lower()  # type: ignore[arg-type]
 
 
+def use(number: int) -> str:
+    """origin, envelope and the like."""
+    return codes_pb2.KeyUse.Name(number).removeprefix("KEY_USE_").lower()  # type: ignore[arg-type]
+
+
 def message(view: pb.MessageView) -> dict[str, Any]:
     """A message as `message show` and `message list` print it."""
     return {

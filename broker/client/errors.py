@@ -50,6 +50,8 @@ class ClientError(PuenteError):
         self.retry_after = retry_after
         self.violations = violations
         self.request_id = request_id
+        self.said = ""
+        """The gateway's own words, which hold no value of the input."""
         self.unknown = False
         """Whether a try ended without the gateway's own word on it."""
         self.submitted: list[Submitted] = []
@@ -142,6 +144,7 @@ def of(error: grpc.aio.AioRpcError) -> ClientError:
     if details["reason"] == "MESSAGE_TOO_LARGE":
         kind = Invalid
     typed = kind(_WORDS[kind], details.pop("reason") or code.name, **details)
+    typed.said = error.details() or ""
     typed.unknown = kind not in _DEFINITE
     return typed
 

@@ -103,9 +103,7 @@ class Verifier:
 
     def _signed(self, statement: bytes, signature: bytes) -> Batch:
         signed = parse_batch_statement(statement)
-        key = self.catalog.agreement.key(signed.signer_kid)
-        if not key.valid_at(signed.created_ms):
-            raise ProofError("a signing key that was not valid")
+        key = self.catalog.signer(signed.signer_kid, signed.created_ms)
         if key.use == KEY_USE_ORIGIN:
             assurance = "agency_signed"
         elif key.use == KEY_USE_ATTEST and key.owner == self._peer:

@@ -2,12 +2,13 @@
 
 import re
 
-from broker import retention, wire
+from broker import keyring, retention, wire
 from broker.app import Gateway
 from broker.errors import InvalidError, LinkError, NotFoundError
 from broker.gateway import status
 from broker.identity import Principal
 from broker.ledger.sqlite import Transaction
+from broker.link import Link
 from broker.message import FINAL, Reason, SignedBatch, State, StoredMessage
 from broker.origin import CAVEATS_MAX, LIFE_MAX_MS
 from broker.outbound import Result
@@ -99,17 +100,19 @@ class ExchangeService:
     async def get_catalog(self, caller: Principal, request: pb.GetCatalogRequest) -> pb.GetCatalogResponse:
         """What may be sent, to whom, under which limits: a preflight without a refusal."""
         del request
-        gateway = self._gateway
-        link, agreement = gateway.link, gateway.link.agreement
-        bases = sorted(gateway.engine.instruments_at(gateway.clock()))
+        gateway, now = self._gateway, self._gateway.clock()
+        link, agreement = gateway.link, gateway.link.at(now)
+        bases = sorted(gateway.engine.instruments_at(now))
         peers = [a for a in agreement.agencies.values() if a.party == link.peer]
         return pb.GetCatalogResponse(
             party=link.party,
             agency=caller.id,
             link_id=agreement.link_id,
             agreement_digest=agreement.digest,
-            agreement=gateway.agreement_bytes,
-            attest_kid=link.attest.kid,
+            agreement=agreement.data,
+            other_agreements=[one.data for one in link.agreements if one is not agreement],
+            added_keys=gateway.ledger.read(lambda tx: keyring.added_items(tx, link)),
+            attest_kid=_attest_kid(link, now),
             families=[
                 pb.CatalogFamily(
                     id=f.id,
@@ -132,6 +135,14 @@ class ExchangeService:
                 max_life_ms=LIFE_MAX_MS,
             ),
         )
+
+
+def _attest_kid(link: Link, now: int) -> bytes:
+    """The key that attests for agencies without one of their own; none while it is suspended."""
+    try:
+        return link.own_key(codes_pb2.KEY_USE_ATTEST, now).kid
+    except LinkError:
+        return b""
 
 
 def page_size(asked: int) -> int:

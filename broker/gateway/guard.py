@@ -11,13 +11,13 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from broker.agreement import Agreement
 from broker.canonical import check_enums
 from broker.config import Config
 from broker.errors import CanonicalError, CertificateError, DeniedError, InvalidError
 from broker.events import log
 from broker.gateway import status
 from broker.identity import Principal, identify
+from broker.link import Link
 from broker.message import Clock
 
 Context = Any
@@ -61,9 +61,9 @@ class DenyList:
 class Guard:
     """Authenticates, authorises, parses, and translates what goes wrong."""
 
-    def __init__(self, config: Config, agreement: Agreement, clock: Clock) -> None:
+    def __init__(self, config: Config, link: Link, clock: Clock) -> None:
         self._config = config
-        self._agreement = agreement
+        self._link = link
         self._clock = clock
         self._deny = DenyList(config.tls.deny_list)
         self._persons = {"officer": config.officers, "operator": config.operators, "auditor": config.auditors}
@@ -80,7 +80,7 @@ class Guard:
 
     def _known(self, caller: Principal) -> bool:
         if caller.role == "agency":
-            agency = self._agreement.agencies.get(caller.id)
+            agency = self._link.at(self._clock()).agencies.get(caller.id)
             return agency is not None and agency.party == caller.party
         return caller.id in self._persons.get(caller.role, ())
 

@@ -4,6 +4,8 @@ import os
 from hashlib import sha256
 from importlib import metadata
 
+from broker import standing
+from broker.agreement import KeyInfo
 from broker.app import Gateway
 from broker.canonical import leaf_hash
 from broker.config import Config
@@ -12,9 +14,9 @@ from broker.ledger.sqlite import Transaction
 from broker.ledger.streams import Inflow, Outflow
 from broker.log import merkle
 from broker.message import Log, State, Stream
-from broker.relay import suspended
 from broker.v1 import operations_service_pb2 as pb
 from broker.v1.codes_pb2 import REASON_NONE
+from broker.v1.envelope_pb2 import KEY_ACT_SUSPEND
 
 HELD_AFTER_MS = 600_000
 LEAVES_AT_ONCE = 4096
@@ -75,29 +77,73 @@ class OperationsService:
     async def list_links(self, caller: Principal, request: pb.ListLinksRequest) -> pb.ListLinksResponse:
         """The link to the other party, and whether it is open."""
         del caller, request
-        gateway, agreement = self._gateway, self._gateway.link.agreement
-        stopped, heard, alarms = gateway.ledger.read(
-            lambda tx: (suspended(tx), tx.control.counted("heads_at_ms"), tx.control.alarms())
+        gateway = self._gateway
+        return pb.ListLinksResponse(links=[gateway.ledger.read(lambda tx: link_view(tx, gateway))])
+
+    async def list_keys(self, caller: Principal, request: pb.ListKeysRequest) -> pb.ListKeysResponse:
+        """The keys of both parties, under the agreement in force, and what key items made of them."""
+        del caller, request
+        gateway, now = self._gateway, self._gateway.clock()
+        agreement = gateway.link.at(now)
+        added = [key for kid, key in gateway.link.ring.added.items() if gateway.link.key(agreement, kid)]
+        kids = sorted(agreement.keys.values(), key=lambda key: (key.party, key.owner, key.use, key.not_before_ms))
+        return pb.ListKeysResponse(
+            keys=gateway.ledger.read(lambda tx: [key_view(tx, gateway, key, now) for key in (*kids, *added)])
         )
-        state, why = "open", ""
-        if stopped:
-            state, why = "suspended", ", ".join(name for name in alarms if name.startswith("EVIDENCE_"))
-        elif not agreement.in_force(gateway.clock()):
-            state, why = "held", "the agreement is not in force"
-        elif heard and gateway.clock() - heard > HELD_AFTER_MS:
-            state, why = "held", "the other party is silent"
-        link = pb.LinkView(
-            peer=gateway.link.peer,
-            link_id=agreement.link_id,
-            agreement_digest=agreement.digest,
-            agreement_version=agreement.version,
-            agreement_expires_ms=agreement.expires_ms,
-            state=state,
-            why=why,
-            last_heads_ms=heard,
-            development=agreement.development,
-        )
-        return pb.ListLinksResponse(links=[link])
+
+
+def link_view(tx: Transaction, gateway: Gateway) -> pb.LinkView:
+    """The link as it stands now."""
+    now = gateway.clock()
+    agreement = gateway.link.at(now)
+    following = gateway.link.next_after(agreement)
+    asked = standing.standing_request(tx, now)
+    heard = tx.control.counted("heads_at_ms")
+    state, why = _state(tx, gateway, heard, now)
+    return pb.LinkView(
+        peer=gateway.link.peer,
+        link_id=agreement.link_id,
+        agreement_digest=agreement.digest,
+        agreement_version=agreement.version,
+        agreement_expires_ms=agreement.expires_ms,
+        state=state,
+        why=why,
+        last_heads_ms=heard,
+        development=agreement.development,
+        next_agreement_version=following.version if following else 0,
+        next_agreement_from_ms=following.not_before_ms if following else 0,
+        resume_asked_by=asked.person if asked else "",
+        resume_until_ms=asked.time_ms + standing.ASKED_MS if asked else 0,
+    )
+
+
+def _state(tx: Transaction, gateway: Gateway, heard: int, now: int) -> tuple[str, str]:
+    """(open, held or suspended; why)."""
+    stands = tx.standing.suspensions()
+    if stands:
+        return "suspended", ", ".join(sorted({one.what for one in stands}))
+    if not gateway.link.in_force(now):
+        return "held", "the agreement is not in force"
+    if heard and now - heard > HELD_AFTER_MS:
+        return "held", "the other party is silent"
+    return "open", ""
+
+
+def key_view(tx: Transaction, gateway: Gateway, key: KeyInfo, now: int) -> pb.KeyView:
+    """A key and how it stands now."""
+    state = "early" if now < key.not_before_ms else "ended" if now > key.not_after_ms else "valid"
+    version, act = tx.standing.key_version(key.kid)
+    return pb.KeyView(
+        kid=key.kid,
+        use=key.use,  # type: ignore[arg-type]
+        owner=key.owner,
+        party=key.party,
+        not_before_ms=key.not_before_ms,
+        not_after_ms=key.not_after_ms,
+        state="suspended" if act == KEY_ACT_SUSPEND else state,
+        version=version,
+        added=key.kid in gateway.link.ring.added,
+    )
 
 
 def _counts(found: dict[State, int]) -> pb.Counts:

@@ -16,6 +16,7 @@ from broker.app import Gateway
 from broker.config import Config
 from broker.errors import ConfigError
 from broker.events import log
+from broker.gateway.acts import Acts
 from broker.gateway.exchange import ExchangeService
 from broker.gateway.guard import REQUEST_MAX, TRANSPORT_MAX, Guard, Unary
 from broker.gateway.operations import OperationsService
@@ -40,6 +41,7 @@ GRACE_S: Final = 5.0
 AGENCY: Final = frozenset({"agency"})
 OVERSIGHT: Final = frozenset({"officer", "auditor"})
 OPERATIONS: Final = frozenset({"operator", "officer", "auditor"})
+OPERATOR: Final = frozenset({"operator"})
 
 
 async def serve(config: Config, engine: policy.PolicyEngine, ready: Callable[[Gateway, int], None]) -> None:
@@ -72,7 +74,7 @@ async def serve(config: Config, engine: policy.PolicyEngine, ready: Callable[[Ga
 def build(config: Config, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
     """The server with its three services; (server, port). Raises ConfigError when the port cannot be had."""
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT_CALLS)
-    guard = Guard(config, gateway.link.agreement, gateway.clock)
+    guard = Guard(config, gateway.link, gateway.clock)
     server.add_generic_rpc_handlers(tuple(_handlers(config, gateway, guard)))
     status: Any = cast("Any", health).aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
@@ -85,7 +87,8 @@ def build(config: Config, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
 
 def _handlers(config: Config, gateway: Gateway, guard: Guard) -> list[Any]:
     exchange, oversight = ExchangeService(gateway), OversightService(gateway)
-    operations, receiver = OperationsService(gateway, config), Receiver(gateway, guard)
+    operations, acts = OperationsService(gateway, config), Acts(gateway)
+    receiver = Receiver(gateway, guard)
 
     def unary(behaviour: Unary, request: Any, roles: frozenset[str]) -> Any:
         return guard.unary(behaviour, request, roles)
@@ -115,6 +118,11 @@ def _handlers(config: Config, gateway: Gateway, guard: Guard) -> list[Any]:
                 "GetStatus": unary(operations.get_status, operations_pb.GetStatusRequest, OPERATIONS),
                 "ListFlows": unary(operations.list_flows, operations_pb.ListFlowsRequest, OPERATIONS),
                 "ListLinks": unary(operations.list_links, operations_pb.ListLinksRequest, OPERATIONS),
+                "ListKeys": unary(operations.list_keys, operations_pb.ListKeysRequest, OPERATIONS),
+                "SuspendLink": unary(acts.suspend_link, operations_pb.SuspendLinkRequest, OPERATOR),
+                "ResumeLink": unary(acts.resume_link, operations_pb.ResumeLinkRequest, OPERATOR),
+                "SuspendKey": unary(acts.suspend_key, operations_pb.SuspendKeyRequest, OPERATOR),
+                "IssueKeyItem": unary(acts.issue_key_item, operations_pb.IssueKeyItemRequest, OPERATOR),
             },
         ),
     ]

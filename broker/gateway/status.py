@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from broker.errors import (
+    ActError,
     AgreementError,
     BusyError,
     CertificateError,
@@ -33,6 +34,7 @@ _CODES: Final[tuple[tuple[type[PuenteError], grpc.StatusCode], ...]] = (
     (ConflictError, Code.ALREADY_EXISTS),
     (InvalidError, Code.INVALID_ARGUMENT),
     (LinkError, Code.FAILED_PRECONDITION),
+    (ActError, Code.FAILED_PRECONDITION),
     (AgreementError, Code.FAILED_PRECONDITION),
     (BusyError, Code.RESOURCE_EXHAUSTED),
     (StoreError, Code.UNAVAILABLE),

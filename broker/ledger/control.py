@@ -38,6 +38,18 @@ class ControlStore:
         )
         return [ControlItem(*row) for row in self._db.execute(query, (limit,))]
 
+    def ahead(self) -> tuple[int, bool]:
+        """(seq that data waits for, whether a key item is not sealed yet: data made now is to be read after it)."""
+        query = (
+            "SELECT 1 FROM control_out WHERE kind = 3"
+            " AND row > (SELECT coalesce(max(last_row), 0) FROM control_sealed) LIMIT 1"
+        )
+        return self.counted("control_seq"), self._db.execute(query).fetchone() is not None
+
+    def key_item_under_way(self) -> bool:
+        """Whether a key item is not known to be taken."""
+        return self._db.execute("SELECT 1 FROM control_out WHERE kind = 3 LIMIT 1").fetchone() is not None
+
     def set_sealed(self, last_row: int, seq: int) -> None:
         """What was unsealed, up to this row, travels in control envelope `seq`."""
         self._db.execute("INSERT INTO control_sealed VALUES (?, ?)", (seq, last_row))

@@ -140,6 +140,27 @@ MIGRATIONS = (
     ALTER TABLE outbound ADD COLUMN left_once INTEGER NOT NULL DEFAULT 0;
     UPDATE outbound SET left_once = 1 WHERE state = 2 AND seq IS NULL AND length(steps) > 16;
     """,
+    """
+    CREATE TABLE suspensions (
+        row INTEGER PRIMARY KEY, what TEXT NOT NULL, proof BLOB NOT NULL UNIQUE, time_ms INTEGER NOT NULL,
+        ended_ms INTEGER
+    );
+    CREATE INDEX suspensions_standing ON suspensions (row) WHERE ended_ms IS NULL;
+    INSERT INTO suspensions (what, proof, time_ms)
+        SELECT what, evidence, time_ms FROM alarms WHERE what GLOB 'EVIDENCE_*';
+    CREATE TABLE asked (
+        what TEXT PRIMARY KEY, person TEXT NOT NULL, time_ms INTEGER NOT NULL, about INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE acts (
+        leaf BLOB PRIMARY KEY, time_ms INTEGER NOT NULL, act TEXT NOT NULL, person TEXT NOT NULL, why TEXT NOT NULL,
+        salt BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE key_items (
+        kid BLOB NOT NULL, version INTEGER NOT NULL, act INTEGER NOT NULL, body BLOB NOT NULL, time_ms INTEGER NOT NULL,
+        PRIMARY KEY (kid, version)
+    ) WITHOUT ROWID;
+    CREATE INDEX control_keys ON control_out (row) WHERE kind = 3;
+    """,
 )
 
 

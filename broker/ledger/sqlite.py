@@ -25,6 +25,7 @@ from broker.ledger.mailbox import Mailbox
 from broker.ledger.outbox import Outbox
 from broker.ledger.packs import PackStore
 from broker.ledger.schema import MIGRATIONS
+from broker.ledger.standing import StandingStore
 from broker.ledger.streams import StreamStore
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Transaction:
         self.streams = StreamStore(connection)
         self.control = ControlStore(connection)
         self.history = History(connection)
+        self.standing = StandingStore(connection)
         self.keys = KeyChanges()
 
 

@@ -130,6 +130,14 @@ class StreamStore:
             (taken, stream.topic, stream.partition),
         )
 
+    def first_after(self, stream: Stream, taken: int) -> bytes | None:
+        """The oldest stored envelope after `taken`; None: there is none."""
+        row = self._db.execute(
+            "SELECT envelope FROM envelopes WHERE topic = ? AND partition = ? AND seq > ? ORDER BY seq LIMIT 1",
+            (stream.topic, stream.partition, taken),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def restart(self, stream: Stream, taken: int) -> None:
         """Seal again what was not taken: the chain continues after `taken`, seqs go on."""
         key = (stream.topic, stream.partition)

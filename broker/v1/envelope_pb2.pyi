@@ -645,7 +645,7 @@ Global___EpochStart: _TypeAlias = EpochStart  # noqa: Y015
 
 @_typing.final
 class KeyItem(_message.Message):
-    """Reserved: hpke-data keys added ahead of an agreement; suspension and reinstatement of keys."""
+    """A party adds, suspends or reinstates a key of its own under an agreement."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -662,12 +662,17 @@ class KeyItem(_message.Message):
     suite: _builtins.int
     use: _codes_pb2.KeyUse.ValueType
     owner: _builtins.str
+    """The party, or one of its agencies."""
     not_before_ms: _builtins.int
+    """Of ADD alone."""
     not_after_ms: _builtins.int
     act: Global___KeyAct.ValueType
     version: _builtins.int
+    """Above every earlier one of the same key."""
     @_builtins.property
-    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeySignature]: ...
+    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeySignature]:
+        """Of ADD and REINSTATE: k of the party's roots."""
+
     def __init__(
         self,
         *,

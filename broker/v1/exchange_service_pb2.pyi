@@ -731,6 +731,8 @@ class GetCatalogResponse(_message.Message):
     RECIPIENTS_FIELD_NUMBER: _builtins.int
     PURPOSES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    OTHER_AGREEMENTS_FIELD_NUMBER: _builtins.int
+    ADDED_KEYS_FIELD_NUMBER: _builtins.int
     party: _builtins.str
     agency: _builtins.str
     link_id: _builtins.bytes
@@ -747,6 +749,14 @@ class GetCatalogResponse(_message.Message):
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_codes_pb2.Purpose.ValueType]: ...
     @_builtins.property
     def limits(self) -> Global___CatalogLimits: ...
+    @_builtins.property
+    def other_agreements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Other agreements of the link that the gateway knows, oldest first: the one before counts for what was signed under it."""
+
+    @_builtins.property
+    def added_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Key items, signed by their party's roots, that added keys under these agreements."""
+
     def __init__(
         self,
         *,
@@ -760,10 +770,12 @@ class GetCatalogResponse(_message.Message):
         recipients: _abc.Iterable[Global___CatalogRecipient] | None = ...,
         purposes: _abc.Iterable[_codes_pb2.Purpose.ValueType] | None = ...,
         limits: Global___CatalogLimits | None = ...,
+        other_agreements: _abc.Iterable[_builtins.bytes] | None = ...,
+        added_keys: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "agreement_digest", b"agreement_digest", "attest_kid", b"attest_kid", "families", b"families", "limits", b"limits", "link_id", b"link_id", "party", b"party", "purposes", b"purposes", "recipients", b"recipients"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_keys", b"added_keys", "agency", b"agency", "agreement", b"agreement", "agreement_digest", b"agreement_digest", "attest_kid", b"attest_kid", "families", b"families", "limits", b"limits", "link_id", b"link_id", "other_agreements", b"other_agreements", "party", b"party", "purposes", b"purposes", "recipients", b"recipients"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ isort:skip_file
 Leaves of the two logs of a party. Leaf hash of an entry: H(0x00 || entry bytes)."""
 
 from broker.v1 import codes_pb2 as _codes_pb2
+from broker.v1 import envelope_pb2 as _envelope_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -35,6 +36,8 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_AGREEMENT: _EntryKind.ValueType  # 5
     ENTRY_KIND_SUSPENSION: _EntryKind.ValueType  # 6
     ENTRY_KIND_ANCHOR: _EntryKind.ValueType  # 7
+    ENTRY_KIND_KEY: _EntryKind.ValueType  # 8
+    """A key item, issued or taken."""
     ENTRY_KIND_DECISION: _EntryKind.ValueType  # 32
     """decisions log"""
     ENTRY_KIND_PACK: _EntryKind.ValueType  # 33
@@ -54,6 +57,8 @@ ENTRY_KIND_RECEIPTS: EntryKind.ValueType  # 4
 ENTRY_KIND_AGREEMENT: EntryKind.ValueType  # 5
 ENTRY_KIND_SUSPENSION: EntryKind.ValueType  # 6
 ENTRY_KIND_ANCHOR: EntryKind.ValueType  # 7
+ENTRY_KIND_KEY: EntryKind.ValueType  # 8
+"""A key item, issued or taken."""
 ENTRY_KIND_DECISION: EntryKind.ValueType  # 32
 """decisions log"""
 ENTRY_KIND_PACK: EntryKind.ValueType  # 33
@@ -176,7 +181,7 @@ Global___ReceiptsEntry: _TypeAlias = ReceiptsEntry  # noqa: Y015
 
 @_typing.final
 class LinkEntry(_message.Message):
-    """exchange: an agreement loaded, a link suspended or resumed."""
+    """exchange: an agreement in force, a link suspended or resumed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -189,8 +194,9 @@ class LinkEntry(_message.Message):
     time_ms: _builtins.int
     blind: _builtins.bytes
     subject: _builtins.bytes
-    """The agreement's digest, or the evidence's hash."""
+    """The agreement's digest, the evidence's hash, or the leaf hash of the person's act."""
     reason: _codes_pb2.Reason.ValueType
+    """SUSPENSION: PROOF by evidence, AUTHORITY by a person, NONE: resumed."""
     def __init__(
         self,
         *,
@@ -207,6 +213,46 @@ class LinkEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LinkEntry: _TypeAlias = LinkEntry  # noqa: Y015
+
+@_typing.final
+class KeyEntry(_message.Message):
+    """exchange: a key item, issued or taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    BLIND_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    KID_FIELD_NUMBER: _builtins.int
+    ACT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    kind: Global___EntryKind.ValueType
+    time_ms: _builtins.int
+    blind: _builtins.bytes
+    item: _builtins.bytes
+    """H of the item's bytes."""
+    kid: _builtins.bytes
+    act: _envelope_pb2.KeyAct.ValueType
+    version: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: Global___EntryKind.ValueType = ...,
+        time_ms: _builtins.int = ...,
+        blind: _builtins.bytes = ...,
+        item: _builtins.bytes = ...,
+        kid: _builtins.bytes = ...,
+        act: _envelope_pb2.KeyAct.ValueType = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "blind", b"blind", "item", b"item", "kid", b"kid", "kind", b"kind", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyEntry: _TypeAlias = KeyEntry  # noqa: Y015
 
 @_typing.final
 class DecisionEntry(_message.Message):

@@ -286,6 +286,10 @@ class LinkView(_message.Message):
     WHY_FIELD_NUMBER: _builtins.int
     LAST_HEADS_MS_FIELD_NUMBER: _builtins.int
     DEVELOPMENT_FIELD_NUMBER: _builtins.int
+    NEXT_AGREEMENT_VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_AGREEMENT_FROM_MS_FIELD_NUMBER: _builtins.int
+    RESUME_ASKED_BY_FIELD_NUMBER: _builtins.int
+    RESUME_UNTIL_MS_FIELD_NUMBER: _builtins.int
     peer: _builtins.str
     link_id: _builtins.bytes
     agreement_digest: _builtins.bytes
@@ -296,6 +300,12 @@ class LinkView(_message.Message):
     why: _builtins.str
     last_heads_ms: _builtins.int
     development: _builtins.bool
+    next_agreement_version: _builtins.int
+    """The agreement that follows, when it is loaded."""
+    next_agreement_from_ms: _builtins.int
+    resume_asked_by: _builtins.str
+    """A resumption that one person asked for, until when a second one may confirm it; empty: none."""
+    resume_until_ms: _builtins.int
     def __init__(
         self,
         *,
@@ -308,10 +318,14 @@ class LinkView(_message.Message):
         why: _builtins.str = ...,
         last_heads_ms: _builtins.int = ...,
         development: _builtins.bool = ...,
+        next_agreement_version: _builtins.int = ...,
+        next_agreement_from_ms: _builtins.int = ...,
+        resume_asked_by: _builtins.str = ...,
+        resume_until_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "agreement_expires_ms", b"agreement_expires_ms", "agreement_version", b"agreement_version", "development", b"development", "last_heads_ms", b"last_heads_ms", "link_id", b"link_id", "peer", b"peer", "state", b"state", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_digest", b"agreement_digest", "agreement_expires_ms", b"agreement_expires_ms", "agreement_version", b"agreement_version", "development", b"development", "last_heads_ms", b"last_heads_ms", "link_id", b"link_id", "next_agreement_from_ms", b"next_agreement_from_ms", "next_agreement_version", b"next_agreement_version", "peer", b"peer", "resume_asked_by", b"resume_asked_by", "resume_until_ms", b"resume_until_ms", "state", b"state", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -336,3 +350,252 @@ class ListLinksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListLinksResponse: _TypeAlias = ListLinksResponse  # noqa: Y015
+
+@_typing.final
+class SuspendLinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHY_FIELD_NUMBER: _builtins.int
+    why: _builtins.str
+    """Why, for whoever looks at it later; it stays with this party."""
+    def __init__(
+        self,
+        *,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendLinkRequest: _TypeAlias = SuspendLinkRequest  # noqa: Y015
+
+@_typing.final
+class SuspendLinkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def link(self) -> Global___LinkView: ...
+    def __init__(
+        self,
+        *,
+        link: Global___LinkView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendLinkResponse: _TypeAlias = SuspendLinkResponse  # noqa: Y015
+
+@_typing.final
+class ResumeLinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHY_FIELD_NUMBER: _builtins.int
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeLinkRequest: _TypeAlias = ResumeLinkRequest  # noqa: Y015
+
+@_typing.final
+class ResumeLinkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    resumed: _builtins.bool
+    """Whether the link is open again; else a second person is waited for."""
+    @_builtins.property
+    def link(self) -> Global___LinkView: ...
+    def __init__(
+        self,
+        *,
+        link: Global___LinkView | None = ...,
+        resumed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "resumed", b"resumed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeLinkResponse: _TypeAlias = ResumeLinkResponse  # noqa: Y015
+
+@_typing.final
+class ListKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKeysRequest: _TypeAlias = ListKeysRequest  # noqa: Y015
+
+@_typing.final
+class KeyView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KID_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PARTY_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_MS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    kid: _builtins.bytes
+    use: _codes_pb2.KeyUse.ValueType
+    owner: _builtins.str
+    party: _builtins.str
+    not_before_ms: _builtins.int
+    not_after_ms: _builtins.int
+    state: _builtins.str
+    """valid, early, ended, suspended."""
+    version: _builtins.int
+    """Of the key's last item; 0: none."""
+    added: _builtins.bool
+    """By a key item; else by the agreement."""
+    def __init__(
+        self,
+        *,
+        kid: _builtins.bytes = ...,
+        use: _codes_pb2.KeyUse.ValueType = ...,
+        owner: _builtins.str = ...,
+        party: _builtins.str = ...,
+        not_before_ms: _builtins.int = ...,
+        not_after_ms: _builtins.int = ...,
+        state: _builtins.str = ...,
+        version: _builtins.int = ...,
+        added: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "kid", b"kid", "not_after_ms", b"not_after_ms", "not_before_ms", b"not_before_ms", "owner", b"owner", "party", b"party", "state", b"state", "use", b"use", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyView: _TypeAlias = KeyView  # noqa: Y015
+
+@_typing.final
+class ListKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyView]: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___KeyView] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKeysResponse: _TypeAlias = ListKeysResponse  # noqa: Y015
+
+@_typing.final
+class SuspendKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KID_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    kid: _builtins.bytes
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        kid: _builtins.bytes = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kid", b"kid", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendKeyRequest: _TypeAlias = SuspendKeyRequest  # noqa: Y015
+
+@_typing.final
+class SuspendKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___KeyView: ...
+    def __init__(
+        self,
+        *,
+        key: Global___KeyView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendKeyResponse: _TypeAlias = SuspendKeyResponse  # noqa: Y015
+
+@_typing.final
+class IssueKeyItemRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    item: _builtins.bytes
+    """KeyItem, canonical."""
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        item: _builtins.bytes = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueKeyItemRequest: _TypeAlias = IssueKeyItemRequest  # noqa: Y015
+
+@_typing.final
+class IssueKeyItemResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___KeyView: ...
+    def __init__(
+        self,
+        *,
+        key: Global___KeyView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueKeyItemResponse: _TypeAlias = IssueKeyItemResponse  # noqa: Y015

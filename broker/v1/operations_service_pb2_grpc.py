@@ -49,6 +49,31 @@ class OperationsServiceStub:
                 request_serializer=broker_dot_v1_dot_operations__service__pb2.ListLinksRequest.SerializeToString,
                 response_deserializer=broker_dot_v1_dot_operations__service__pb2.ListLinksResponse.FromString,
                 _registered_method=True)
+        self.SuspendLink = channel.unary_unary(
+                '/broker.v1.OperationsService/SuspendLink',
+                request_serializer=broker_dot_v1_dot_operations__service__pb2.SuspendLinkRequest.SerializeToString,
+                response_deserializer=broker_dot_v1_dot_operations__service__pb2.SuspendLinkResponse.FromString,
+                _registered_method=True)
+        self.ResumeLink = channel.unary_unary(
+                '/broker.v1.OperationsService/ResumeLink',
+                request_serializer=broker_dot_v1_dot_operations__service__pb2.ResumeLinkRequest.SerializeToString,
+                response_deserializer=broker_dot_v1_dot_operations__service__pb2.ResumeLinkResponse.FromString,
+                _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/broker.v1.OperationsService/ListKeys',
+                request_serializer=broker_dot_v1_dot_operations__service__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=broker_dot_v1_dot_operations__service__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.SuspendKey = channel.unary_unary(
+                '/broker.v1.OperationsService/SuspendKey',
+                request_serializer=broker_dot_v1_dot_operations__service__pb2.SuspendKeyRequest.SerializeToString,
+                response_deserializer=broker_dot_v1_dot_operations__service__pb2.SuspendKeyResponse.FromString,
+                _registered_method=True)
+        self.IssueKeyItem = channel.unary_unary(
+                '/broker.v1.OperationsService/IssueKeyItem',
+                request_serializer=broker_dot_v1_dot_operations__service__pb2.IssueKeyItemRequest.SerializeToString,
+                response_deserializer=broker_dot_v1_dot_operations__service__pb2.IssueKeyItemResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer:
@@ -72,6 +97,40 @@ class OperationsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuspendLink(self, request, context):
+        """At once, by one operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeLink(self, request, context):
+        """By two operators: the first one's call stands for 15 minutes until a second one's confirms it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKeys(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendKey(self, request, context):
+        """A key of this party, at once, by one operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueKeyItem(self, request, context):
+        """An item that this party's roots signed, to add or reinstate a key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +148,31 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.ListLinks,
                     request_deserializer=broker_dot_v1_dot_operations__service__pb2.ListLinksRequest.FromString,
                     response_serializer=broker_dot_v1_dot_operations__service__pb2.ListLinksResponse.SerializeToString,
+            ),
+            'SuspendLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendLink,
+                    request_deserializer=broker_dot_v1_dot_operations__service__pb2.SuspendLinkRequest.FromString,
+                    response_serializer=broker_dot_v1_dot_operations__service__pb2.SuspendLinkResponse.SerializeToString,
+            ),
+            'ResumeLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeLink,
+                    request_deserializer=broker_dot_v1_dot_operations__service__pb2.ResumeLinkRequest.FromString,
+                    response_serializer=broker_dot_v1_dot_operations__service__pb2.ResumeLinkResponse.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=broker_dot_v1_dot_operations__service__pb2.ListKeysRequest.FromString,
+                    response_serializer=broker_dot_v1_dot_operations__service__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'SuspendKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendKey,
+                    request_deserializer=broker_dot_v1_dot_operations__service__pb2.SuspendKeyRequest.FromString,
+                    response_serializer=broker_dot_v1_dot_operations__service__pb2.SuspendKeyResponse.SerializeToString,
+            ),
+            'IssueKeyItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueKeyItem,
+                    request_deserializer=broker_dot_v1_dot_operations__service__pb2.IssueKeyItemRequest.FromString,
+                    response_serializer=broker_dot_v1_dot_operations__service__pb2.IssueKeyItemResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,6 +256,141 @@ class OperationsService:
             '/broker.v1.OperationsService/ListLinks',
             broker_dot_v1_dot_operations__service__pb2.ListLinksRequest.SerializeToString,
             broker_dot_v1_dot_operations__service__pb2.ListLinksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/broker.v1.OperationsService/SuspendLink',
+            broker_dot_v1_dot_operations__service__pb2.SuspendLinkRequest.SerializeToString,
+            broker_dot_v1_dot_operations__service__pb2.SuspendLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/broker.v1.OperationsService/ResumeLink',
+            broker_dot_v1_dot_operations__service__pb2.ResumeLinkRequest.SerializeToString,
+            broker_dot_v1_dot_operations__service__pb2.ResumeLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/broker.v1.OperationsService/ListKeys',
+            broker_dot_v1_dot_operations__service__pb2.ListKeysRequest.SerializeToString,
+            broker_dot_v1_dot_operations__service__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/broker.v1.OperationsService/SuspendKey',
+            broker_dot_v1_dot_operations__service__pb2.SuspendKeyRequest.SerializeToString,
+            broker_dot_v1_dot_operations__service__pb2.SuspendKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueKeyItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/broker.v1.OperationsService/IssueKeyItem',
+            broker_dot_v1_dot_operations__service__pb2.IssueKeyItemRequest.SerializeToString,
+            broker_dot_v1_dot_operations__service__pb2.IssueKeyItemResponse.FromString,
             options,
             channel_credentials,
             insecure,

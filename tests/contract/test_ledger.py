@@ -179,6 +179,28 @@ async def test_a_file_of_the_first_schema_remembers_what_was_sent_and_waits_to_b
     ledger.close()
 
 
+async def test_a_file_of_the_first_schema_keeps_what_it_has_and_a_link_that_was_suspended_stays_so(tmp_path):
+    raw = apsw.Connection(str(tmp_path / "ledger.db"))
+    raw.execute(f"BEGIN; {schema.MIGRATIONS[0]}; PRAGMA user_version = 1; COMMIT;")
+    raw.execute("INSERT INTO log VALUES (1, 0, ?, ?)", (b"l" * 32, b"entry"))
+    raw.execute("INSERT INTO control_out (kind, salt, body) VALUES (3, x'00', x'01')")
+    raw.execute("INSERT INTO alarms VALUES ('EVIDENCE_TWO_HEADERS', 7, x'aa'), ('CONTROL_MALFORMED', 8, x'')")
+    raw.close()
+    ledger = opened(tmp_path)
+    assert size(ledger) == 1
+    assert ledger.read(lambda tx: tx.standing.suspended())
+    assert [(s.what, s.proof) for s in ledger.read(lambda tx: tx.standing.suspensions())] == [
+        ("EVIDENCE_TWO_HEADERS", b"\xaa")
+    ]
+    assert ledger.read(lambda tx: tx.control.ahead()) == (0, True)
+    await ledger.commit(lambda tx: tx.standing.resume(9))
+    assert ledger.read(lambda tx: tx.control.alarms()) == ["CONTROL_MALFORMED"]
+    ledger.close()
+    again = opened(tmp_path)
+    assert not again.read(lambda tx: tx.standing.suspended())
+    again.close()
+
+
 def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path):
     opened(tmp_path).close()
     raw = apsw.Connection(str(tmp_path / "ledger.db"))

@@ -29,6 +29,11 @@ METHODS = {
     "OperationsService/GetStatus": (operations.GetStatusRequest, {"operator", "officer", "auditor"}),
     "OperationsService/ListFlows": (operations.ListFlowsRequest, {"operator", "officer", "auditor"}),
     "OperationsService/ListLinks": (operations.ListLinksRequest, {"operator", "officer", "auditor"}),
+    "OperationsService/ListKeys": (operations.ListKeysRequest, {"operator", "officer", "auditor"}),
+    "OperationsService/SuspendLink": (operations.SuspendLinkRequest, {"operator"}),
+    "OperationsService/ResumeLink": (operations.ResumeLinkRequest, {"operator"}),
+    "OperationsService/SuspendKey": (operations.SuspendKeyRequest, {"operator"}),
+    "OperationsService/IssueKeyItem": (operations.IssueKeyItemRequest, {"operator"}),
 }
 PERSONS = {"agency": "us.cbp", "officer": "us.officer", "operator": "us.operator", "auditor": "us.auditor"}
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from grpc_health.v1 import health_pb2
 
-from broker import identity
+from broker import identity, standing
 from broker.client import errors as client_errors
 from broker.errors import BusyError, StoreError, StoreFull
 from broker.gateway import guard, receive
@@ -163,7 +163,8 @@ async def test_a_role_may_call_what_is_its_own_and_nothing_else(edge, method, ro
     request, roles = METHODS[method]
     channel = edge.caller(role)
     if role in roles:
-        assert await code(channel, method, request()) in {Code.OK, Code.NOT_FOUND, Code.INVALID_ARGUMENT}
+        heard = await code(channel, method, request())
+        assert heard in {Code.OK, Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION}
     else:
         assert tuple(await fails(channel, method, request())) == (Code.PERMISSION_DENIED, "ROLE_REQUIRED")
 
@@ -385,10 +386,16 @@ async def test_no_submission_at_all_and_too_many_are_invalid(edge):
 
 async def test_a_suspended_link_and_an_expired_agreement_are_failed_preconditions(edge):
     request = a_request(edge)
-    await edge.gateway.ledger.commit(lambda tx: tx.control.alarm("EVIDENCE_TWO_HEADERS", edge.clock()))
+    await edge.gateway.ledger.commit(lambda tx: standing.evidence(tx, "EVIDENCE_TWO_HEADERS", b"h", edge.clock()))
     assert tuple(await fails(edge.caller(), "ExchangeService/Submit", request)) == (
         Code.FAILED_PRECONDITION,
         "LINK_SUSPENDED",
+    )
+    await edge.gateway.ledger.commit(lambda tx: tx.standing.resume(edge.clock()))
+    edge.gateway.outbound.clock = lambda: edge.gateway.link.agreement.expires_ms
+    assert tuple(await fails(edge.caller(), "ExchangeService/Submit", request)) == (
+        Code.FAILED_PRECONDITION,
+        "AGREEMENT_EXPIRED",
     )
 
 

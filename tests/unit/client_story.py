@@ -32,6 +32,10 @@ def person(n=1):
     return record
 
 
+def _attest_kid(agreed, party):
+    return next(key.kid for key in agreed.parties[party].keys if key.use == codes_pb2.KEY_USE_ATTEST)
+
+
 class Fails(Exception):
     """A scripted answer: the call's status, after doing what it asks or without."""
 
@@ -98,7 +102,7 @@ class Fake:
             link_id=self.agreement.link_id,
             agreement_digest=self.agreement.digest,
             agreement=self.agreement_bytes,
-            attest_kid=self.agreement.party_key(party, codes_pb2.KEY_USE_ATTEST).kid,
+            attest_kid=_attest_kid(self.agreement, party),
         ).SerializeToString()
 
     async def receive(self, _requests, context):

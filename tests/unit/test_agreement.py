@@ -1,7 +1,7 @@
 """An agreement counts when both parties' roots signed these very bytes, and says exactly whose keys count."""
 
 import pytest
-from agreement_story import END, ROOTS, START, document, enough, hpke, key, signed, signing
+from agreement_story import END, ROOTS, START, document, enough, key, signed, signing
 
 from broker import agreement, keys
 from broker.canonical import H, encode
@@ -37,24 +37,12 @@ def test_a_key_is_found_by_its_kid_with_owner_use_and_life():
         loaded.key(keys.kid(1, codes_pb2.KEY_USE_RECEIPT, public))
 
 
-def test_a_sender_uses_the_newest_data_key_that_is_valid_now():
-    loaded = load()
-    use = codes_pb2.KEY_USE_HPKE_DATA
-    assert loaded.party_key("us", use, START).public == hpke("us data 1").public
-    assert loaded.party_key("us", use, START + 1000).public == hpke("us data 2").public
-    assert loaded.party_key("us", use, END).public == hpke("us data 1").public
-    assert loaded.party_key("us", use).public == hpke("us data 2").public
-    with pytest.raises(AgreementError):
-        loaded.party_key("us", use, END + 1)
-
-
 def test_what_is_not_there_is_refused():
     loaded = load()
     for ask in (
         lambda: loaded.agency("mx.none"),
         lambda: loaded.family("none"),
         lambda: loaded.peer("xx"),
-        lambda: loaded.party_key("xx", 4),
     ):
         with pytest.raises(AgreementError):
             ask()
@@ -129,14 +117,14 @@ def test_refused_though_signed_by_everybody(change):
 
 def next_version(change=lambda _: None):
     made = document()
-    made.version, made.previous = 2, load().digest
+    made.version, made.previous, made.not_before_ms = 2, load().digest, START + 1
     change(made)
     return made
 
 
 def test_the_next_version_names_the_one_before_and_its_roots_sign_it_too():
     data = signed(next_version())
-    agreement.follows(agreement.load(data), load(), data)
+    agreement.follows(agreement.load(data), load())
 
 
 def test_new_roots_alone_do_not_make_a_next_version():
@@ -149,9 +137,9 @@ def test_new_roots_alone_do_not_make_a_next_version():
     made = next_version(replace)
     without = signed(made, [*fresh, *ROOTS["us"]])
     with pytest.raises(AgreementError, match="threshold"):
-        agreement.follows(agreement.load(without), load(), without)
+        agreement.follows(agreement.load(without), load())
     both = signed(made, [*fresh, *ROOTS["mx"], *ROOTS["us"]])
-    agreement.follows(agreement.load(both), load(), both)
+    agreement.follows(agreement.load(both), load())
 
 
 @pytest.mark.parametrize(
@@ -161,12 +149,46 @@ def test_new_roots_alone_do_not_make_a_next_version():
         lambda d: setattr(d, "previous", b"p" * 32),
         lambda d: setattr(d, "link_id", b"l" * 16),
         lambda d: setattr(d, "development", False),
+        lambda d: setattr(d, "not_before_ms", START),
     ],
 )
 def test_rollback_and_another_link_are_refused(change):
     data = signed(next_version(change), enough(3))
     with pytest.raises(AgreementError):
-        agreement.follows(agreement.load(data), load(), data)
+        agreement.follows(agreement.load(data), load())
+
+
+@pytest.mark.parametrize("what", ["slots", "partitions"])
+def test_a_familys_slots_and_partitions_never_change(what):
+    made = next_version(lambda d: setattr(d.families[0], what, {"slots": 32, "partitions": 5}[what]))
+    with pytest.raises(AgreementError, match="slots and partitions"):
+        agreement.chain([load(), agreement.load(signed(made))])
+
+
+def test_a_family_does_not_come_back_with_other_slots_after_a_version_without_it():
+    def other(made):
+        del made.families[:]
+        made.families.add(id="other", revision=1, slots=16, partitions=1)
+
+    second = agreement.load(signed(next_version(other)))
+    third = next_version(lambda d: setattr(d.families[0], "slots", 32))
+    third.version, third.previous, third.not_before_ms = 3, second.digest, START + 2
+    with pytest.raises(AgreementError, match="slots and partitions"):
+        agreement.chain([agreement.load(signed(third)), load(), second])
+
+
+def test_agreements_of_two_links_are_no_chain():
+    made = next_version(lambda d: setattr(d, "link_id", b"l" * 16))
+    with pytest.raises(AgreementError, match="another link"):
+        agreement.chain([load(), agreement.load(signed(made))])
+
+
+def test_a_chain_is_ordered_by_version_and_has_no_gap():
+    second = agreement.load(signed(next_version()))
+    assert [one.version for one in agreement.chain([second, load()])] == [1, 2]
+    for wrong in ([], [load(), load()]):
+        with pytest.raises(AgreementError):
+            agreement.chain(wrong)
 
 
 def test_an_agreement_is_frozen():

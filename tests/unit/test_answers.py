@@ -496,7 +496,7 @@ async def test_a_control_item_with_fields_left_out_never_stops_the_stream(sim, b
     item = (kinds[type(body)], os.urandom(32), body.SerializeToString(deterministic=True))
     await sim.mx.ledger.commit(lambda tx: tx.control.enqueue([item]))
     await sim.settle()
-    await sim.us.ledger.commit(lambda tx: tx.control._db.execute("DELETE FROM alarms").fetchall())
+    await sim.us.ledger.commit(lambda tx: tx.standing.resume(sim.clock()))
     other, _ = await acknowledged(sim, conversation=b"conversation two")
     assert sim.sent(other).state is State.ACKNOWLEDGED
     assert sim.sent(message_id).state is State.ACKNOWLEDGED

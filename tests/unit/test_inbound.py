@@ -98,7 +98,7 @@ async def test_an_envelope_put_into_another_partition_is_skipped(peer):
 async def test_a_key_of_the_right_owner_and_another_use_seals_nothing(peer):
     content, _, conversation = peer.one()
     stream = peer.stream(conversation)
-    attest = peer.link.attest
+    attest = peer.link.own_key(codes_pb2.KEY_USE_ATTEST, peer.sim.clock())
     await skipped(peer, stream, peer.seal(stream, content, signer=attest.key, sender_kid=attest.kid))
 
 
@@ -250,7 +250,8 @@ async def test_an_envelope_under_a_sender_key_that_ended_long_ago_is_not_taken(p
     content, _, conversation = peer.one()
     stream = peer.stream(conversation)
     envelope = peer.seal(stream, content)
-    peer.sim.clock.now = peer.link.agreement.keys[peer.link.envelope.kid].not_after_ms + 7 * DAY_MS + 1
+    own = peer.link.own_key(codes_pb2.KEY_USE_ENVELOPE, peer.sim.clock())
+    peer.sim.clock.now = peer.link.agreement.keys[own.kid].not_after_ms + 7 * DAY_MS + 1
     await not_taken(peer, stream, envelope, Reason.KEY)
 
 
@@ -379,7 +380,7 @@ async def test_a_gateway_cannot_forge_an_agencys_word_with_its_own_key(peer):
     """The peer's gateway signs a statement in its agency's name with its attest key, and says origin key."""
     content, _, conversation = peer.one()
     batch = content.batches[0]
-    forged = peer.link.attest.key.sign(batch.statement, keys.CTX_ORIGIN)
+    forged = peer.link.own_key(codes_pb2.KEY_USE_ATTEST, peer.sim.clock()).key.sign(batch.statement, keys.CTX_ORIGIN)
     batch.signature = forged
     release = leaf_hash(content.messages[0].release_entry)
     await refused(peer, (content, release, conversation), Reason.PROOF)

@@ -88,7 +88,7 @@ async def test_one_bad_record_does_not_hold_up_its_neighbours(sim):
 
 async def test_a_gateway_attests_for_an_agency_that_has_no_key_and_policy_sees_it(sim):
     _, items = sim.batch([person()])
-    attest = sim.us.link.attest
+    attest = sim.us.link.own_key(codes_pb2.KEY_USE_ATTEST, sim.clock())
     changed = []
     for item in items:
         statement = parse_statement(item.statement)
@@ -107,7 +107,10 @@ async def test_a_gateway_attests_for_an_agency_that_has_no_key_and_policy_sees_i
 
 async def test_a_caller_cannot_bring_a_signature_of_the_attest_key(sim):
     batch, items = sim.batch([person()])
-    forged = SignedBatch(batch_statement(sim.us.link.attest.kid, sim.clock(), bytes(32)), batch.signature)
+    forged = SignedBatch(
+        batch_statement(sim.us.link.own_key(codes_pb2.KEY_USE_ATTEST, sim.clock()).kid, sim.clock(), bytes(32)),
+        batch.signature,
+    )
     with pytest.raises(SignatureError):
         await hand_in(sim, forged, items)
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from broker import relay as relaying
-from broker import sealing
+from broker import sealing, standing
 from broker.canonical import H, encode
 from broker.errors import OpenError, StreamLost
 from broker.keys import CTX_ENVELOPE, HpkeKey, hpke_seal
@@ -13,8 +13,8 @@ from broker.link import CONTROL
 from broker.message import Reason, State, Stream
 from broker.sealing import parse_envelope
 from broker.transport.memory import MemoryTransport
+from broker.v1 import codes_pb2, passenger_pb2
 from broker.v1 import envelope_pb2 as pb
-from broker.v1 import passenger_pb2
 from tests.hostile import Hostile
 from tests.simulator import person
 
@@ -212,7 +212,9 @@ def _resealed(sim, envelope):
     """The same header and content, sealed to a key that mx does not hold; signed by us."""
     parsed = parse_envelope(envelope)
     ciphertext = hpke_seal(bytes(1024), HpkeKey.generate().public, b"")
-    signature = sim.us.link.envelope.key.sign(parsed.header_hash + H(ciphertext), CTX_ENVELOPE)
+    signature = sim.us.link.own_key(codes_pb2.KEY_USE_ENVELOPE, sim.clock()).key.sign(
+        parsed.header_hash + H(ciphertext), CTX_ENVELOPE
+    )
     return encode(pb.Envelope(header=parsed.header_bytes, enc_ct=ciphertext, signature=signature))
 
 
@@ -418,7 +420,7 @@ async def test_nothing_is_sealed_while_the_other_party_is_silent(sim, data, monk
 
 async def test_nothing_is_sealed_while_the_link_is_suspended_by_evidence(sim, data):
     await started(sim)
-    await sim.us.ledger.commit(lambda tx: tx.control.alarm("EVIDENCE_TWO_HEADERS", sim.clock()))
+    await sim.us.ledger.commit(lambda tx: standing.evidence(tx, "EVIDENCE_TWO_HEADERS", b"header", sim.clock()))
     [message_id] = await one_by_one(sim, 1)
     await beat(sim, 2)
     assert sim.sent(message_id).state is State.ACCEPTED
