@@ -11,10 +11,11 @@ from pathlib import Path
 
 import apsw
 
-from broker.errors import VaultError
+from broker.errors import StoreError, VaultError
 from broker.message import SealedKeys
 
 _SCHEMA = "CREATE TABLE keys (key_id BLOB PRIMARY KEY, content BLOB, opening BLOB) WITHOUT ROWID"
+_VERSION = 2
 
 
 class KeyStore:
@@ -23,12 +24,27 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self._db = apsw.Connection(str(path))
         self._db.set_busy_timeout(10_000)
-        self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")
-        self._db.execute("PRAGMA wal_autocheckpoint = 4096;")
-        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
-            self._db.execute(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = 1; COMMIT;")
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "wal_autocheckpoint = 4096"):
+            self._db.execute(f"PRAGMA {pragma}").fetchall()  # one by one: a result that is not fetched stops the rest
+        self._migrate()
         self._reader = apsw.Connection(str(path))
         self._reader.set_busy_timeout(10_000)
+
+    def _migrate(self) -> None:
+        """Version 1 left copies of destroyed keys in the pages where they had been: the file is written anew, once."""
+        have = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if not have:
+            self._db.execute(f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif have < _VERSION:
+            self._db.execute("VACUUM")
+            self._truncate_log()
+            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _truncate_log(self) -> None:
+        """No copy of a destroyed key stays in the write-ahead log. Raises StoreError when that is not certain."""
+        busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreError("the key store's log could not be cleared")
 
     def flush(self, added: Sequence[SealedKeys], shredded: Sequence[bytes], forgotten: Sequence[bytes] = ()) -> None:
         """Make new keys and destructions durable, in one transaction."""
@@ -42,9 +58,7 @@ class KeyStore:
             self._db.executemany("UPDATE keys SET content = NULL WHERE key_id = ?", ((k,) for k in shredded))
             self._db.executemany("DELETE FROM keys WHERE key_id = ?", ((k,) for k in forgotten))
         if shredded or forgotten:
-            self._db.execute(
-                "PRAGMA wal_checkpoint(TRUNCATE)"
-            )  # no copy of a shredded key stays in the write-ahead log
+            self._truncate_log()
 
     def opening(self, key_id: bytes) -> bytes:
         """The wrapped opening key. Raises VaultError when it was destroyed."""

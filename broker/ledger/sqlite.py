@@ -33,10 +33,15 @@ MAX_WAITING = 4096
 BUSY_MS = 10_000
 CHECKPOINT_PAGES = 8192
 """32 MiB of changes: pages that change often are copied back into the ledger's file once."""
-
-
 COPYING_BUSY_MS = 20
 """How long a writer may wait for the copying's last step."""
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "cache_size = -32768",
+    "secure_delete = FAST",  # what is deleted leaves its page, at no cost in writes
+    "recursive_triggers = ON",  # or REPLACE would delete entries of the log silently
+)
 
 
 class Transaction:
@@ -217,10 +222,8 @@ def connect(path: Path) -> apsw.Connection:
     with translated():
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(BUSY_MS)
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-        connection.execute("PRAGMA cache_size = -32768;")
-        connection.execute("PRAGMA secure_delete = FAST;")  # what is deleted leaves its page, at no cost in writes
-        connection.execute("PRAGMA recursive_triggers = ON;")  # or REPLACE would delete entries of the log silently
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()  # one by one: a result that is not fetched stops the rest
     return connection
 
 

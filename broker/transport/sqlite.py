@@ -116,7 +116,8 @@ def _open(path: Path) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(BUSY_MS)
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()  # one by one: a result that is not fetched stops the rest
         _migrate(connection)
     except apsw.Error as error:
         raise StoreError(f"the transport cannot be opened: {type(error).__name__}") from error

@@ -269,3 +269,8 @@ def test_a_prune_that_fails_is_a_store_error(embedded):
     embedded.us._out.execute("DROP TABLE marks")
     with pytest.raises(StoreError):
         embedded.us.prune(NOW, 1)
+
+
+def test_a_put_is_durable_when_it_returns(embedded):
+    modes = [embedded.us._out.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert modes == ["wal", 2]
