@@ -110,12 +110,12 @@ class Outbox:
             return int(self._db.last_insert_rowid())
         return int(found[0])
 
-    def first_results(self, messages: Sequence[Outgoing]) -> dict[bytes, Held]:
-        """By message id, the results that submissions of these ids already have; all are of one agency."""
+    def first_results(self, origin: str, message_ids: Sequence[bytes]) -> dict[bytes, Held]:
+        """By message id, the results that this agency's submissions of these ids already have."""
         found = self._db.execute(
             "SELECT message_id, statement_hash, release IS NULL, decision FROM outbound"
-            f" WHERE origin = ? AND message_id IN ({marks(messages)})",
-            (messages[0].origin, *(message.message_id for message in messages)),
+            f" WHERE origin = ? AND message_id IN ({marks(message_ids)})",
+            (origin, *message_ids),
         )
         return {row[0]: Held(row[1], bool(row[2]), row[3]) for row in found}
 

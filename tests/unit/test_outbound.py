@@ -233,6 +233,25 @@ async def test_a_statement_that_claims_what_it_may_not_is_invalid_and_leaves_not
     assert not any(traces(sim))
 
 
+async def test_what_was_accepted_is_told_as_accepted_although_its_life_is_over(sim):
+    """The caller did not hear, and asks again with the same bytes, too late."""
+    batch, items = sim.batch([person(1), person(2)], expires_ms=sim.clock() + 1000)
+    [first] = await sim.us.outbound.submit("us.cbp", batch, items[:1])
+    sim.clock.now += 1000
+    again, never = await sim.us.outbound.submit("us.cbp", batch, items)
+    assert (again.outcome, again.reason, again.decision_id) == ("accepted", "DUPLICATE", first.decision_id)
+    assert (never.outcome, never.reason) == ("invalid", "ORIGIN_INVALID")
+    assert sum(sim.states("us")[0].values()) == 1
+
+
+async def test_an_expired_statement_under_the_id_of_another_is_a_conflict(sim):
+    [first] = await sim.submit([person(1)])
+    batch, items = sim.batch([person(2)], message_id=first.message_id, expires_ms=sim.clock() + 1000)
+    sim.clock.now += 1000
+    [result] = await sim.us.outbound.submit("us.cbp", batch, items)
+    assert (result.outcome, result.reason) == ("invalid", "IDEMPOTENCY_CONFLICT")
+
+
 async def test_a_statement_that_has_expired_is_invalid(sim):
     batch, items = sim.batch([person()], expires_ms=sim.clock() + 1000)
     sim.clock.now += 1000
