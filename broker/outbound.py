@@ -17,7 +17,6 @@ from broker import decision as ruling
 from broker import obligations, sections
 from broker.backlog import Backlog
 from broker.canonical import H, leaf_hash, parse
-<<<<<<< HEAD
 from broker.errors import (
     AgreementError,
     AgreementExpired,
@@ -29,10 +28,6 @@ from broker.errors import (
     SignatureError,
 )
 from broker.keys import CTX_ORIGIN, verify_key
-=======
-from broker.errors import FieldInvalid, InvalidError, LinkError, OriginError, PuenteError, SignatureError
-from broker.keys import CTX_ORIGIN
->>>>>>> e7adddc (Who asks again for an accepted submission hears its first result, although its life is over by then)
 from broker.ledger.outbox import Held
 from broker.ledger.sqlite import SqliteLedger, Transaction
 from broker.link import Link
@@ -119,14 +114,10 @@ class Outbound:
             if n % TURN == TURN - 1:
                 await asyncio.sleep(0)
             try:
-<<<<<<< HEAD
                 checked = self._check(agency, signed, item, now)  # 2 and 3, for the submission
-=======
-                checked = self._check(agency, signed, item)  # 2 and 3, for the submission
             except Expired as error:
                 outcomes.append(self._late(item, error))
                 continue
->>>>>>> e7adddc (Who asks again for an accepted submission hears its first result, although its life is over by then)
             except InvalidError as error:
                 outcomes.append(_invalid(item, error))
                 continue
@@ -217,24 +208,16 @@ class Outbound:
             raise OriginError("the recipient is no agency of the other party")
         if statement.origin_kid != signed.signer_kid or statement.created_ms != signed.created_ms:
             raise OriginError("the statement was not signed with its batch")
-<<<<<<< HEAD
         if statement.expires_ms <= now:
-            raise OriginError("the statement has expired")
-=======
-        if statement.expires_ms <= self.clock():
             raise Expired("the statement has expired")
->>>>>>> e7adddc (Who asks again for an accepted submission hears its first result, although its life is over by then)
         return sections.family(statement.family)
 
     def _late(self, item: Submission, error: "Expired") -> Result:
         """Its life is over: nothing new is accepted, and what was accepted before keeps its first result."""
         statement = parse_statement(item.statement)
-        name = (statement.origin_agency, statement.message_id, H(item.statement))
-        try:
-            first = self.ledger.read(lambda tx: tx.outbox.first_result(*name))
-        except InvalidError as conflict:
-            return _invalid(item, conflict)
-        return _invalid(item, error) if first is None else _again(statement.message_id, first)
+        origin, name = statement.origin_agency, statement.message_id
+        first = self.ledger.read(lambda tx: tx.outbox.first_results(origin, [name])).get(name)
+        return _invalid(item, error) if first is None else _again(name, H(item.statement), first)
 
     def _decide(self, checked: _Checked, signed: BatchStatement, now: int) -> tuple[ruling.Question, policy.Decision]:
         """Ask our own pack; whatever goes wrong there is a forbid."""
@@ -356,38 +339,21 @@ class TooLarge(InvalidError):
 
 def _commit(tx: Transaction, batch: SignedBatch, group: Sequence[Outgoing]) -> list[Result]:
     """Decision entries, release entries, outbox, accounting and keys of a call: all of it, or none."""
-    held = tx.outbox.first_results(group)
+    held = tx.outbox.first_results(group[0].origin, [message.message_id for message in group])
     results: list[Result] = []
     new: list[Outgoing] = []
     released: set[tuple[str, bytes]] = set()
     for message in group:
         first = held.get(message.message_id)
         if first is not None:
-            results.append(_again(message, first))
+            results.append(_again(message.message_id, message.statement_hash, first))
             continue
         try:
-<<<<<<< HEAD
             tx.outbox.check_named(message, released)
         except InvalidError as error:
             results.append(Result(message.message_id, "invalid", error.reason))
             continue
         new.append(message)
-=======
-            first = tx.outbox.first_result(message.origin, message.message_id, message.statement_hash)
-            if first is None:
-                tx.outbox.check_named(message)
-        except InvalidError as error:
-            results.append(Result(message.message_id, "invalid", error.reason))
-            continue
-        if first is not None:
-            results.append(_again(message.message_id, first))
-            continue
-        batch_row = batch_row or tx.outbox.batch(batch)
-        tx.keys.add(message.keys)
-        tx.decisions.insert(message.decision, message.keys.key_id)
-        tx.outbox.insert(message, batch_row)
-        decided.append((message.decision.leaf, message.decision.entry))
->>>>>>> e7adddc (Who asks again for an accepted submission hears its first result, although its life is over by then)
         if message.release:
             released.add((message.recipient, message.message_id))
         results.append(_result(message))
@@ -401,16 +367,11 @@ def _commit(tx: Transaction, batch: SignedBatch, group: Sequence[Outgoing]) -> l
     return results
 
 
-<<<<<<< HEAD
-def _again(message: Outgoing, first: Held) -> Result:
+def _again(message_id: bytes, statement_hash: bytes, first: Held) -> Result:
     """The result that its id already has; a conflict when the id stands for another submission."""
-    if first.statement_hash != message.statement_hash:
-        return Result(message.message_id, "invalid", ConflictError.reason)
-    return Result(message.message_id, "refused" if first.refused else "accepted", "DUPLICATE", first.decision)
-=======
-def _again(message_id: bytes, first: Held) -> Result:
+    if first.statement_hash != statement_hash:
+        return Result(message_id, "invalid", ConflictError.reason)
     return Result(message_id, "refused" if first.refused else "accepted", "DUPLICATE", first.decision)
->>>>>>> e7adddc (Who asks again for an accepted submission hears its first result, although its life is over by then)
 
 
 def _result(message: Outgoing) -> Result:

@@ -57,8 +57,9 @@ def count() -> dict[str, int]:
         told = asyncio.run(story.play(dict(link.callers)))
         link.stop()
         broken = invariants.check(link.ledger("us"), link.ledger("mx"), told.told)
-        if told.stuck or not broken.ok:
-            raise gateways.StartError(f"the story does not end well by itself: {told.stuck} {broken}")
+        expired = invariants.expiries(link.ledger("us"), link.ledger("mx"))
+        if told.stuck or not broken.ok or expired != (1, 1):
+            raise gateways.StartError(f"the story does not end well by itself: {told.stuck} {broken} {expired}")
         return {p: int(link.made.configs[p].with_name("syncs").read_text(encoding="ascii")) for p in PARTIES}
 
 

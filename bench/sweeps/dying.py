@@ -17,10 +17,12 @@ from typing import Any, Final
 import apsw
 
 from bench.sweeps.bugs import BUGS
-from broker.gateway import receive
+from broker.ledger.outbox import Outbox, Unsealed
+from broker.message import Stream
+from broker.origin import parse_batch_statement
 
-LEASE_MS: Final = 1500
-"""The test's own clock for leases: a stream that died with its gateway holds them no longer than this."""
+HELD_LIFE_MS: Final = 1500
+"""What lives no longer than this is never sealed, as if the link were held for it: its gateway sees it expire."""
 
 
 class _File(apsw.VFSFile):  # type: ignore[misc]
@@ -50,13 +52,26 @@ class _Syncs(apsw.VFS):  # type: ignore[misc]
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _hold_the_short_lived() -> None:
+    unsealed = Outbox.unsealed
+
+    def held(self: Outbox, stream: Stream, limit: int) -> list[Unsealed]:
+        return [m for m in unsealed(self, stream, limit) if _life_ms(m) > HELD_LIFE_MS]
+
+    Outbox.unsealed = held  # type: ignore[method-assign]
+
+
+def _life_ms(message: Unsealed) -> int:
+    return message.expires_ms - parse_batch_statement(message.batch.statement).created_ms
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--at", type=int, default=0)
     parser.add_argument("--bug", choices=sorted(BUGS))
     parser.add_argument("--config", type=Path, required=True)
     options = parser.parse_args()
-    receive.LEASE_MS = LEASE_MS  # type: ignore[misc]
+    _hold_the_short_lived()
     if options.bug:
         BUGS[options.bug]()
     syncs = _Syncs(options.at)

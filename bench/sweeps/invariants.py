@@ -10,7 +10,13 @@ import apsw
 
 from broker.canonical import leaf_hash
 from broker.message import Log, State
-from broker.v1.log_pb2 import ENTRY_KIND_ANSWER, ENTRY_KIND_RELEASE, ReleaseEntry, StateEntry
+from broker.v1.log_pb2 import (
+    ENTRY_KIND_ANSWER,
+    ENTRY_KIND_RELEASE,
+    ENTRY_KIND_WITHDRAWAL,
+    ReleaseEntry,
+    StateEntry,
+)
 
 
 @dataclass(frozen=True)
@@ -31,17 +37,34 @@ class Broken:
 def check(us: Path, mx: Path, told: Mapping[bytes, State]) -> Broken:
     """`us`, `mx`: the ledgers' files; `told`: how each message must have ended for both."""
     sent, came = _messages(us, "outbound"), _messages(mx, "inbound")
-    lost = 0
-    for message_id, end in told.items():
-        here = {State(state) for name, state, _ in sent if name == message_id}
-        there = {State(state) for name, state, _ in came if name == message_id}
-        lost += here != {end} or there != (set() if end is State.REFUSED else {end})
+    withdrawn = _withdrawn(us)
     return Broken(
-        lost,
+        sum(_lost(message_id, end, sent, came, withdrawn) for message_id, end in told.items()),
         _duplicated(us, mx, sent, came, told),
         _undecided(us, sent) + _undecided(mx, came),
         _damaged(us) + _damaged(mx),
     )
+
+
+def expiries(us: Path, mx: Path) -> tuple[int, int]:
+    """How many messages of `us` ran out before they were sealed, and how many at `mx`."""
+    came = [state for _, state, _ in _messages(mx, "inbound")]
+    return len(_withdrawn(us)), came.count(int(State.EXPIRED))
+
+
+def _lost(message_id: bytes, end: State, sent: list[Any], came: list[Any], withdrawn: set[bytes]) -> bool:
+    """Whether a message did not end for both as it must; one that ended before it was sealed never came."""
+    here = {State(state) for name, state, _ in sent if name == message_id}
+    there = {State(state) for name, state, _ in came if name == message_id}
+    nowhere = end is State.REFUSED or message_id in withdrawn
+    return here != {end} or there != (set() if nowhere else {end})
+
+
+def _withdrawn(ledger: Path) -> set[bytes]:
+    """Message ids of our own messages of which the log says that they ended before they were sealed."""
+    entries = (StateEntry.FromString(entry) for entry in _entries(ledger, Log.DECISIONS))
+    ended = {entry.release for entry in entries if entry.kind == ENTRY_KIND_WITHDRAWAL}
+    return {name for name, release in _rows(ledger, "SELECT message_id, release FROM outbound") if release in ended}
 
 
 def _duplicated(us: Path, mx: Path, sent: list[Any], came: list[Any], told: Mapping[bytes, State]) -> int:

@@ -266,13 +266,13 @@ async def test_what_is_taken_is_forgotten_and_what_is_not_stays(ledger):
 
 async def test_the_same_submission_again_is_known_by_its_first_result(ledger):
     await ledger.commit(insert(outgoing()))
-    held = ledger.read(lambda tx: tx.outbox.first_results([outgoing()]))[outgoing().message_id]
+    held = ledger.read(lambda tx: tx.outbox.first_results("us.cbp", [b"\1" * 16]))[outgoing().message_id]
     assert (held.refused, held.decision) == (False, b"\1" * 32)
 
 
 async def test_two_agencies_may_use_the_same_id(ledger):
     await ledger.commit(insert(outgoing()))
-    assert ledger.read(lambda tx: tx.outbox.first_results([outgoing(origin="us.ice")])) == {}
+    assert ledger.read(lambda tx: tx.outbox.first_results("us.ice", [b"\1" * 16])) == {}
 
 
 async def test_a_reference_to_what_another_pair_exchanged_names_nothing(ledger):
