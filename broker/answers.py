@@ -122,7 +122,7 @@ def _item(tx: Transaction, link: Link, item: ControlItem, now: int, parsed: seal
     elif item.kind == CONTROL_KIND_RECALL:
         return _recall(tx, link, item.body, now)
     elif item.kind == CONTROL_KIND_KEY:
-        keyring.take(tx, link, item.body, now, parsed.header.created_ms)
+        keyring.take(tx, link, item.body, now)
     else:
         tx.control.alarm("CONTROL_UNKNOWN_KIND", now)
     return set()

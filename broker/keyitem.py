@@ -27,6 +27,7 @@ AGENCY_USES: Final = frozenset({KEY_USE_ORIGIN, KEY_USE_RECEIPT})
 GATEWAY_USES: Final = frozenset({KEY_USE_ATTEST, KEY_USE_ENVELOPE})
 VERSIONS_AT_ONCE: Final = 100
 """How far a version may jump: whoever holds a gateway's key for a while cannot use the numbers up."""
+SIGNATURES_MAX: Final = 16
 _KEY_ITEM = b"puente/v1/key\x00"
 
 
@@ -49,9 +50,9 @@ def sign(item: KeyItem, link_id: bytes, roots: Sequence[SigningKey]) -> bytes:
     return encode(signed)
 
 
-def suspension(key: KeyInfo, version: int) -> bytes:
+def suspension(key: KeyInfo, version: int) -> KeyItem:
     """The item that suspends a key of ours."""
-    item = KeyItem(
+    return KeyItem(
         public_key=key.public,
         suite=key.suite,
         use=key.use,  # type: ignore[arg-type]
@@ -59,7 +60,6 @@ def suspension(key: KeyInfo, version: int) -> bytes:
         act=KEY_ACT_SUSPEND,
         version=version,
     )
-    return encode(item)
 
 
 def parse_item(body: bytes) -> KeyItem:
@@ -72,6 +72,8 @@ def parse_item(body: bytes) -> KeyItem:
     item = parse(KeyItem, body)
     if not item.act or not item.version or max(item.not_before_ms, item.not_after_ms) >= TIME_END:
         raise CanonicalError("a key item has an act and a version, and times in range")
+    if len(item.signatures) > SIGNATURES_MAX or any(len(one.signature) > keys.SIGNATURE for one in item.signatures):
+        raise CanonicalError("at most 16 signatures, each of its size")
     if item.use in {KEY_USE_HPKE_DATA, KEY_USE_HPKE_CONTROL}:
         raise KeyItemError("an encryption key goes with its agreement: the next agreement changes it")
     if item.use not in AGENCY_USES | GATEWAY_USES or item.suite != keys.SUITE or len(item.public_key) != keys.PUBLIC:

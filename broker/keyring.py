@@ -7,7 +7,7 @@ and the ring loses nothing: the ring is read from the ledger at start.
 import os
 
 from broker.agreement import KeyInfo
-from broker.canonical import H, leaf_hash
+from broker.canonical import H, encode, leaf_hash
 from broker.control import key_item
 from broker.errors import ActError, KeyItemError
 from broker.keyitem import (
@@ -47,22 +47,28 @@ def added_items(tx: Transaction, link: Link) -> list[bytes]:
     return [body for kid, _, act, body in tx.standing.key_items() if act == KEY_ACT_ADD and kid in added]
 
 
-def take(tx: Transaction, link: Link, body: bytes, now: int, created_ms: int) -> None:
-    """An item of the other party, in an envelope made at `created_ms`: it concerns its own keys or does not count.
+def take(tx: Transaction, link: Link, body: bytes, now: int) -> None:
+    """An item of the other party: it concerns its own keys or does not count.
 
     Raises: CanonicalError, KeyItemError; then nothing has changed.
     """
     item = parse_item(body)
-    _check(tx, link, item, link.peer, created_ms)
+    _check(tx, link, item, link.peer, now)
     _record(tx, item, body, now)
 
 
 def issue(tx: Transaction, link: Link, body: bytes, now: int) -> bytes:
-    """An item of our own party: on record here, and on its way. Returns the kid.
+    """An item that our own roots signed: on record here, and on its way. Returns the kid.
 
-    Raises: CanonicalError, KeyItemError.
+    Raises: CanonicalError, KeyItemError: it does not count, or suspends, for which `suspend` looks at more.
     """
     item = parse_item(body)
+    if item.act == KEY_ACT_SUSPEND:
+        raise KeyItemError("a suspension is not issued as an item: suspend the key")
+    return _issue(tx, link, item, body, now)
+
+
+def _issue(tx: Transaction, link: Link, item: KeyItem, body: bytes, now: int) -> bytes:
     _check(tx, link, item, link.party, now)
     _record(tx, item, body, now)
     tx.control.enqueue([key_item(body)])
@@ -82,7 +88,8 @@ def suspend(tx: Transaction, link: Link, kid: bytes, now: int) -> None:
         raise ActError("the key is suspended already")
     if key.use == KEY_USE_ENVELOPE and not _another_envelope_key(tx, link, kid, now):
         raise ActError("it is the only envelope key here that the other party knows: suspend the link, or add a spare")
-    issue(tx, link, suspension(key, version + 1), now)
+    item = suspension(key, version + 1)
+    _issue(tx, link, item, encode(item), now)
 
 
 def _another_envelope_key(tx: Transaction, link: Link, kid: bytes, now: int) -> bool:
@@ -95,18 +102,21 @@ def _another_envelope_key(tx: Transaction, link: Link, kid: bytes, now: int) -> 
     )
 
 
-def _check(tx: Transaction, link: Link, item: KeyItem, party: str, at_ms: int) -> None:
-    """Whether an item of `party` counts now. Raises KeyItemError."""
+def _check(tx: Transaction, link: Link, item: KeyItem, party: str, now: int) -> None:
+    """Whether an item of `party` counts now. Raises KeyItemError.
+
+    Roots are those of now, or of later: nobody brings a key in by roots that were replaced.
+    """
     kid = kid_of(item)
     version, last = tx.standing.key_version(kid)
     if not version < item.version <= version + VERSIONS_AT_ONCE:
         raise KeyItemError("a version that is not the key's next")
     known = _known(tx, link, kid)
     if item.act == KEY_ACT_ADD:
-        agreement = link.at(item.not_before_ms)
+        agreement = link.at(max(item.not_before_ms, now))
         added_key(item, agreement, party)
-        if known is not None:
-            raise KeyItemError("the key stands already")
+        if known is not None or last:
+            raise KeyItemError("the key stands already, or was added before")
         check_roots(item, agreement.link_id, agreement.parties[party])
         return
     if known is None or (known.party, known.owner) != (party, item.owner):
@@ -114,7 +124,7 @@ def _check(tx: Transaction, link: Link, item: KeyItem, party: str, at_ms: int) -
     if item.act == KEY_ACT_REINSTATE:
         if item.use == KEY_USE_ENVELOPE or last != KEY_ACT_SUSPEND:
             raise KeyItemError("an envelope key is never reinstated, and no key that is not suspended")
-        agreement = link.at(at_ms)
+        agreement = link.at(now)
         check_roots(item, agreement.link_id, agreement.parties[party])
 
 
@@ -128,11 +138,16 @@ def _known(tx: Transaction, link: Link, kid: bytes) -> KeyInfo | None:
 
 
 def _added(link: Link, body: bytes) -> KeyInfo | None:
-    """The key of an item that is on record; None when its agreement is no longer loaded: it ended with it."""
+    """The key of an item that is on record; None when its agreement is no longer loaded: it ended with it.
+
+    Its signatures are checked again: whoever can write the record brings no key in.
+    """
     item = KeyItem.FromString(body)
     ours = item.owner == link.party or item.owner.startswith(f"{link.party}.")
+    party, agreement = link.party if ours else link.peer, link.at(item.not_before_ms)
     try:
-        return added_key(item, link.at(item.not_before_ms), link.party if ours else link.peer)
+        check_roots(item, agreement.link_id, agreement.parties[party])
+        return added_key(item, agreement, party)
     except KeyItemError:
         return None
 

@@ -29,6 +29,8 @@ ASKED_MS: Final = 15 * 60_000
 OPERATOR: Final = "OPERATOR"
 RESUME: Final = "resume"
 WHY_MAX: Final = 500
+EVIDENCE_KEPT: Final = 16
+"""Suspensions that stand at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,19 @@ def in_force(tx: Transaction, agreement: Agreement, now: int) -> None:
     """An entry for an agreement that came into force. Raises AgreementError: never back to an older one."""
     if agreement.not_before_ms > now:
         return
-    if tx.control.counted("agreement version") > agreement.version:
+    newest = tx.control.counted("agreement version")
+    if newest > agreement.version:
         raise AgreementError("an older agreement than the one that was in force here: load that one too")
-    tx.control.put("agreement version", agreement.version)
+    if newest < agreement.version:
+        tx.control.put("agreement version", agreement.version)
     if _changed(tx, "agreement", agreement.digest):
         _link_entry(tx, ENTRY_KIND_AGREEMENT, agreement.digest, Reason.NONE, now)
 
 
 def evidence(tx: Transaction, what: str, signed: bytes, now: int) -> None:
     """What the accused signed: kept, an alarm, and the link suspended, with its entry. The same again says nothing."""
+    if len(tx.standing.suspensions()) >= EVIDENCE_KEPT:
+        return  # the accused must not be able to grow our log
     if tx.standing.suspend(what, signed, now):
         tx.control.alarm(what, now, signed)
         _link_entry(tx, ENTRY_KIND_SUSPENSION, leaf_hash(signed), Reason.PROOF, now)

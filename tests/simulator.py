@@ -248,14 +248,20 @@ class Simulator:
         files = [self.folder / "roots" / f"{party}.json" for party in parties or ("us", "mx")]
         return [keys.SigningKey.from_seed(keys.read_key_file(file).seed) for file in files]
 
-    def successor(self, change: Callable[[agreement_pb2.AgreementDocument], object], *, after: int) -> Agreement:
-        """The next version of the newest agreement of us, in force `after` ms from now, as `change` makes it."""
+    def successor(
+        self,
+        change: Callable[[agreement_pb2.AgreementDocument], object],
+        *,
+        after: int,
+        also: Sequence[keys.SigningKey] = (),
+    ) -> Agreement:
+        """The next version of the newest agreement of us, in force `after` ms from now; `also`: new roots that sign."""
         old = self.agreements["us"][-1]
         document = agreement_pb2.AgreementDocument.FromString(agreement_pb2.Agreement.FromString(old.data).document)
         document.version, document.previous = old.version + 1, old.digest
         document.not_before_ms = self.clock() + after
         change(document)
-        return agreement.load(agreement.build(document, self.roots()))
+        return agreement.load(agreement.build(document, [*self.roots(), *also]))
 
     def load(self, made: Agreement, *parties: str) -> None:
         """These parties (both, when none is named) know it too, from a restart on."""

@@ -7,6 +7,9 @@ import apsw
 
 from broker.message import ControlItem, Reason
 
+UNSEALED_BYTES = 940_000
+"""Bodies of the items of an envelope; with their salts they stay below what it may hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptRecall:
@@ -31,12 +34,19 @@ class ControlStore:
         self._db.executemany("INSERT INTO control_out (kind, salt, body) VALUES (?, ?, ?)", items)
 
     def unsealed(self, limit: int) -> list[ControlItem]:
-        """The oldest items that no envelope holds."""
+        """The oldest items that no envelope holds, as many as fit into one."""
         query = (
             "SELECT row, kind, salt, body FROM control_out"
             " WHERE row > (SELECT coalesce(max(last_row), 0) FROM control_sealed) ORDER BY row LIMIT ?"
         )
-        return [ControlItem(*row) for row in self._db.execute(query, (limit,))]
+        found: list[ControlItem] = []
+        size = 0
+        for row in self._db.execute(query, (limit,)):
+            size += len(row[3])
+            if found and size > UNSEALED_BYTES:
+                break
+            found.append(ControlItem(*row))
+        return found
 
     def ahead(self) -> tuple[int, bool]:
         """(seq that data waits for, whether a key item is not sealed yet: data made now is to be read after it)."""

@@ -82,7 +82,7 @@ class StandingStore:
 
     def added(self, kid: bytes) -> bytes | None:
         """The item that added a key; None: none did."""
-        row = self._db.execute("SELECT body FROM key_items WHERE kid = ? AND act = 1", (kid,)).fetchone()
+        row = self._db.execute("SELECT body FROM key_items WHERE kid = ? AND act = 1 LIMIT 1", (kid,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def keep_key_item(self, kid: bytes, version: int, act: int, body: bytes, now_ms: int) -> None:

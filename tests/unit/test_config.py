@@ -2,8 +2,9 @@
 
 import pytest
 
-from broker import app, config, development
-from broker.errors import ConfigError
+from broker import agreement, app, config, development, keys
+from broker.errors import AgreementError, ConfigError
+from broker.v1 import agreement_pb2
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,51 @@ def test_a_gateway_does_not_start_with_another_agreement_than_its_configuration_
     with pytest.raises(ConfigError, match="not the one") as refused:
         app.gateway(settings, app.load_code("us"))
     assert refused.value.mend
+
+
+def successor(made, change=lambda _: None):
+    """(file, digest) of the next agreement, signed by the roots of both."""
+    old = agreement.load((made.folder / "us" / "agreement.bin").read_bytes())
+    document = agreement_pb2.AgreementDocument.FromString(agreement_pb2.Agreement.FromString(old.data).document)
+    document.version, document.previous, document.not_before_ms = 2, old.digest, document.not_before_ms + 1
+    change(document)
+    roots = [keys.read_key_file(made.folder / "roots" / f"{party}.json").seed for party in ("us", "mx")]
+    data = agreement.build(document, [keys.SigningKey.from_seed(seed) for seed in roots])
+    path = made.configs["us"].with_name("agreement-2.bin")
+    path.write_bytes(data)
+    return path.name, agreement.load(data).digest.hex()
+
+
+def with_successor(made, digest=None, change=lambda _: None):
+    file, real = successor(made, change)
+    table = f'[[agreements]]\nfile = "{file}"\ndigest = "{digest or real}"\n\n[tls]'
+    return config.load(changed(made, "[tls]", table))
+
+
+def test_a_configuration_may_name_the_next_agreement_too(made):
+    settings = with_successor(made)
+    assert [one.version for one in app.load_agreements(settings)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "what"),
+    [
+        ({"digest": "00" * 32}, ConfigError, "not the one"),
+        ({"change": lambda d: setattr(d, "link_id", bytes(16))}, AgreementError, "another link"),
+        ({"change": lambda d: setattr(d, "version", 3)}, AgreementError, "next version"),
+        ({"change": lambda d: setattr(d.families[0], "partitions", 9)}, AgreementError, "slots and partitions"),
+    ],
+)
+def test_a_next_agreement_that_does_not_follow_is_refused_with_a_reason(made, how, error, what):
+    settings = with_successor(made, **how)
+    with pytest.raises(error, match=what):
+        app.load_agreements(settings)
+
+
+@pytest.mark.parametrize("text", ["agreements = 3", "[agreements]", "agreements = [3]"])
+def test_agreements_that_are_no_list_of_tables_are_named(made, text):
+    with pytest.raises(ConfigError, match="agreements"):
+        config.load(changed(made, 'party = "us"', f'party = "us"\n{text}' if "=" in text else text))
 
 
 def test_a_development_agreement_is_refused_outside_development(made):

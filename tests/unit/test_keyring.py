@@ -380,7 +380,7 @@ async def refused(sim, body, alarm="KEY_ITEM_REFUSED"):
 @pytest.mark.parametrize("owner", ["mx.inm", "mx"])
 async def test_a_peer_cannot_suspend_a_key_of_ours(sim, owner):
     key = named(sim, owner, ORIGIN if "." in owner else ENVELOPE)
-    await refused(sim, keyitem.suspension(key, 1))
+    await refused(sim, encode(keyitem.suspension(key, 1)))
     assert not suspended(sim, "mx")
 
 
@@ -426,7 +426,7 @@ async def test_an_old_reinstatement_that_comes_again_lifts_nothing(sim):
 
 
 async def test_a_version_far_ahead_is_refused_so_that_nobody_uses_the_numbers_up(sim):
-    await refused(sim, keyitem.suspension(named(sim, "us.ice"), 101))
+    await refused(sim, encode(keyitem.suspension(named(sim, "us.ice"), 101)))
 
 
 async def test_a_key_that_begins_before_any_agreement_or_ends_before_it_begins_is_refused(sim):
@@ -436,6 +436,68 @@ async def test_a_key_that_begins_before_any_agreement_or_ends_before_it_begins_i
     backwards = added(sim, keys.SigningKey.generate(), life=(start + 2, start + 1))
     with pytest.raises(KeyItemError):
         await issue(sim, "us", signed(sim, backwards, "us"))
+
+
+def new_roots(sim, party="us"):
+    """Another root for a party, and the change that puts it into the next agreement."""
+    root = keys.SigningKey.generate()
+
+    def change(document):
+        [one] = [p for p in document.parties if p.id == party]
+        del one.root_keys[:]
+        one.root_keys.append(root.public)
+
+    return root, change
+
+
+async def test_roots_that_the_next_agreement_replaced_bring_nothing_in_or_back(sim):
+    key, fresh = named(sim, "us.ice"), keys.SigningKey.generate()
+    await sim.settle()
+    await suspend(sim, key)
+    await sim.settle()
+    root, change = new_roots(sim)
+    old, life = sim.roots("us"), (sim.clock(), sim.clock() + DAY_MS)
+    sim.load(sim.successor(change, after=HOUR_MS, also=[root]))
+    await sim.pass_time(HOUR_MS)
+    link_id = sim.agreement.link_id
+    back = an_item(key, pb.KEY_ACT_REINSTATE, 2)
+    await refused(sim, keyitem.sign(back, link_id, old))
+    with pytest.raises(KeyItemError):
+        await issue(sim, "us", keyitem.sign(added(sim, fresh, life=life), link_id, old))
+    await issue(sim, "us", keyitem.sign(back, link_id, [root]))
+    assert not suspended(sim, "us")
+
+
+async def test_a_key_is_added_once_so_that_nothing_suspended_comes_back_as_new(sim):
+    await sim.settle()
+    key = keys.SigningKey.generate()
+    await issue(sim, "us", signed(sim, added(sim, key), "us"))
+    await suspend(sim, sim.us.link.find(keys.kid(1, ORIGIN, key.public)))
+    with pytest.raises(KeyItemError, match="stands already"):
+        await issue(sim, "us", signed(sim, added(sim, key, version=3), "us"))
+
+
+async def test_a_key_that_was_written_into_the_record_without_the_roots_does_not_count(sim):
+    key = keys.SigningKey.generate()
+    body = signed(sim, added(sim, key), "mx")
+    kid = keys.kid(1, ORIGIN, key.public)
+    await sim.us.ledger.commit(lambda tx: tx.standing.keep_key_item(kid, 1, pb.KEY_ACT_ADD, body, sim.clock()))
+    sim.reopen("us")
+    assert sim.us.link.find(kid) is None
+
+
+async def test_a_suspension_is_not_issued_as_an_item(sim):
+    with pytest.raises(KeyItemError, match="suspend the key"):
+        await issue(sim, "us", encode(keyitem.suspension(named(sim, "us", ENVELOPE), 1)))
+
+
+async def test_many_key_items_go_into_as_many_envelopes_as_they_need(sim):
+    await sim.settle()
+    items = [control.key_item(os.urandom(50_000)) for _ in range(60)]
+    await sim.us.ledger.commit(lambda tx: tx.control.enqueue(items))
+    await sim.settle(10)
+    assert sim.rows("us", "SELECT count(*) FROM control_out WHERE kind = 3 AND seq IS NULL") == [(0,)]
+    assert sim.alarms("mx") == ["CONTROL_MALFORMED"]
 
 
 async def test_an_item_of_another_link_is_refused(sim):
@@ -480,6 +542,7 @@ async def test_a_key_that_stands_already_is_not_added_again_under_another_use_or
         {"not_before_ms": 5},
         {"not_after_ms": 1 << 47},
         {"signatures": [pb.KeySignature(kid=b"k" * 32, signature=b"s")]},
+        {"signatures": [pb.KeySignature(kid=b"k" * 32, signature=b"s")] * 17},
     ],
     ids=lambda change: next(iter(change)),
 )

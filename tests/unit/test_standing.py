@@ -110,6 +110,12 @@ async def test_the_same_evidence_again_does_not_suspend_again_and_other_evidence
     assert sim.alarms("us") == ["EVIDENCE_TWO_HEADERS"]
 
 
+async def test_evidence_cannot_grow_what_we_keep_without_end(sim):
+    for n in range(40):
+        await evidence(sim, signed=b"header %d" % n)
+    assert len(suspensions(sim)) == sim.rows("us", "SELECT count(*) FROM suspensions")[0][0] == 16
+
+
 async def test_an_open_link_cannot_be_resumed_in_advance(sim):
     with pytest.raises(ActError, match="not suspended"):
         await resume(sim, "us.operator")
