@@ -28,7 +28,7 @@ async def enqueue(ledger, *bodies):
 
 async def seal(ledger, count, seq):
     rows = [item.row for item in ledger.read(lambda tx: tx.control.unsealed(count))]
-    await ledger.commit(lambda tx: tx.control.set_sealed(rows, seq))
+    await ledger.commit(lambda tx: tx.control.set_sealed(rows[-1], seq))
 
 
 async def test_items_wait_in_the_order_in_which_they_came(ledger):

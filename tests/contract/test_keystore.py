@@ -138,11 +138,11 @@ def test_what_could_be_left_in_the_log_is_not_reported_as_destroyed(store, tmp_p
 
 def test_what_a_rolled_back_change_wanted_is_neither_kept_nor_destroyed():
     changes = KeyChanges()
-    changes.add(keys())
+    changes.add([keys()])
     changes.shred(b"1")
     changes.forget(b"2")
     mark = changes.mark()
-    changes.add(keys(OTHER))
+    changes.add([keys(OTHER)])
     changes.shred(b"3")
     changes.forget(b"4")
     changes.back_to(mark)

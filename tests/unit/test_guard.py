@@ -50,7 +50,7 @@ class Door:
         self.ca = identity.make_ca("us")
         self.config = config.load(sim.folder / "us" / "puente.toml")
         self.clock = sim.clock
-        self.guard = Guard(self.config, sim.agreement, sim.clock)
+        self.guard = Guard(self.config, sim.us.link, sim.clock)
 
     def certificate(self, role="agency", name="us.cbp", party="us", **how):
         return identity.issue(self.ca, role, name, party, **how).certificate
