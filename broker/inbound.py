@@ -40,11 +40,13 @@ class Waiting(Exception):
 class _NotTaken(Exception):
     """Step 7: not its turn, or not now; heads say why."""
 
-    def __init__(self, why: Reason, *, head_counts: bool = False) -> None:
+    def __init__(self, why: Reason, *, head_counts: bool = False, in_turn: bool = False) -> None:
         super().__init__(why.name)
         self.why = why
         self.head_counts = head_counts
         """Whether a control envelope's heads act all the same."""
+        self.in_turn = in_turn
+        """Whether this is the next envelope, whatever was said of it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class Inbound:
             return
         if patient:
             raise Waiting
-        raise _NotTaken(Reason.MISSING)
+        raise _NotTaken(Reason.MISSING, in_turn=True)
 
     def _time(self, header: Header, agreement: Agreement, used: Sequence[KeyInfo], now: int) -> None:
         """Step 7: made by now, under an agreement and with keys that count for it."""
@@ -200,7 +202,7 @@ class Inbound:
         self, arrival: Arrival, flow: Inflow, parsed: sealing.Parsed, hpke: KeyInfo, error: _NotTaken, now: int
     ) -> Outcome:
         """Step 7 to 9 failed: heads will say why. A header that differs from its seq's first is evidence."""
-        why = _newest(flow.why, error.why)
+        why = error.why if error.in_turn else _newest(flow.why, error.why)
         content: Content | None = None
         if error.head_counts and parsed.header.topic == self.link.topic_in(CONTROL):
             try:

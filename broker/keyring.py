@@ -50,9 +50,12 @@ def added_items(tx: Transaction, link: Link) -> list[bytes]:
 def take(tx: Transaction, link: Link, body: bytes, now: int) -> None:
     """An item of the other party: it concerns its own keys or does not count.
 
-    Raises: CanonicalError, KeyItemError; then nothing has changed.
+    The same again changes nothing and accuses nobody: a repair seals again what was taken when the head that said so
+    was lost. Raises: CanonicalError, KeyItemError; then nothing has changed.
     """
     item = parse_item(body)
+    if tx.standing.has_key_item(kid_of(item), item.version, body):
+        return
     _check(tx, link, item, link.peer, now)
     _record(tx, item, body, now)
 

@@ -85,6 +85,11 @@ class StandingStore:
         row = self._db.execute("SELECT body FROM key_items WHERE kid = ? AND act = 1 LIMIT 1", (kid,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def has_key_item(self, kid: bytes, version: int, body: bytes) -> bool:
+        """Whether this very item is on record."""
+        query = "SELECT 1 FROM key_items WHERE kid = ? AND version = ? AND body = ?"
+        return self._db.execute(query, (kid, version, body)).fetchone() is not None
+
     def keep_key_item(self, kid: bytes, version: int, act: int, body: bytes, now_ms: int) -> None:
         """Keep an item that counts."""
         self._db.execute("INSERT INTO key_items VALUES (?, ?, ?, ?, ?)", (kid, version, act, body, now_ms))

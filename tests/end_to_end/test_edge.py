@@ -399,6 +399,17 @@ async def test_a_suspended_link_and_an_expired_agreement_are_failed_precondition
     )
 
 
+async def test_two_certificates_of_one_operator_are_one_person(edge):
+    request = operations.ResumeLinkRequest(why="looked at")
+    method, answer = "OperationsService/ResumeLink", operations.ResumeLinkResponse
+    await call(edge.caller("operator"), "OperationsService/SuspendLink", operations.SuspendLinkRequest(why="a drill"))
+    for _ in range(2):
+        again = edge.channel(edge.issue("operator", "us.operator"))
+        assert not answer.FromString(await call(again, method, request)).resumed
+    second = edge.caller("operator", "us.operator2")
+    assert answer.FromString(await call(second, method, request)).resumed
+
+
 @pytest.mark.parametrize(
     ("error", "wanted", "reason"),
     [

@@ -46,7 +46,9 @@ def with_successor(made, digest=None, change=lambda _: None):
 
 def test_a_configuration_may_name_the_next_agreement_too(made):
     settings = with_successor(made)
-    assert [one.version for one in app.load_agreements(settings)] == [1, 2]
+    gateway = app.gateway(settings, app.load_code("us"))
+    assert [one.version for one in gateway.link.agreements] == [1, 2]
+    gateway.close()
 
 
 @pytest.mark.parametrize(

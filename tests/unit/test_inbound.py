@@ -215,6 +215,17 @@ async def test_an_envelope_of_another_epoch_is_not_taken(peer):
     await not_taken(peer, stream, peer.seal(stream, content, epoch=2), Reason.EPOCH)
 
 
+async def test_the_next_envelope_is_missing_control_whatever_was_said_of_those_before_it(peer, monkeypatch):
+    monkeypatch.setattr(relay, "CONTROL_PATIENCE_S", 0.0)
+    content, _, conversation = peer.one()
+    stream = peer.stream(conversation)
+    await peer.send(stream, content)
+    await peer.put(stream, peer.seal(stream, content, seq=2, after=0))
+    assert peer.inflow(stream).why is Reason.BEHIND
+    await peer.put(stream, peer.seal(stream, content, seq=3, after=1, control_seq=99))
+    assert peer.inflow(stream).why is Reason.MISSING
+
+
 async def test_a_clock_that_is_ahead_by_more_than_five_minutes_is_not_believed(peer):
     content, _, conversation = peer.one()
     stream = peer.stream(conversation)

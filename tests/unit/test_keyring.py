@@ -1,10 +1,11 @@
 """Key items: a party stops a key of its own within seconds, and only its roots bring one in or back."""
 
 import os
+import random
 
 import pytest
 
-from broker import control, keyitem, keyring, keys
+from broker import control, keyitem, keyring, keys, relay
 from broker.canonical import H, encode
 from broker.errors import ActError, CanonicalError, KeyItemError, KeySuspended, SignatureError
 from broker.inbound import Waiting
@@ -420,7 +421,9 @@ async def test_an_old_reinstatement_that_comes_again_lifts_nothing(sim):
     await issue(sim, "us", again)
     await suspend(sim, key)
     await sim.settle()
-    await refused(sim, again)
+    assert await takes(sim, again) == []
+    other = signed(sim, an_item(key, pb.KEY_ACT_REINSTATE, 3), "us")
+    await refused(sim, other)
     assert suspended(sim, "mx") == {key.kid}
     assert key_entries(sim, "mx")[-1] == (key.kid, pb.KEY_ACT_SUSPEND, 3)
 
@@ -493,7 +496,7 @@ async def test_a_suspension_is_not_issued_as_an_item(sim):
 
 async def test_many_key_items_go_into_as_many_envelopes_as_they_need(sim):
     await sim.settle()
-    items = [control.key_item(os.urandom(50_000)) for _ in range(60)]
+    items = [control.key_item(os.urandom(50_000)) for _ in range(4)]
     await sim.us.ledger.commit(lambda tx: tx.control.enqueue(items))
     await sim.settle(10)
     assert sim.us.ledger.read(lambda tx: tx.control.unsealed(1)) == []
@@ -569,3 +572,28 @@ async def test_an_operator_suspends_no_key_of_the_other_party_and_none_twice(sim
 async def test_the_roots_sign_the_item_without_its_signatures_on_this_link(sim):
     item = added(sim, keys.SigningKey.generate())
     assert keyitem.signed_digest(item, b"l" * 16) == H(b"puente/v1/key\0", b"l" * 16, encode(item))
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_nothing_is_lost_or_reordered_over_a_succession_and_a_suspension_whatever_is_lost(sim, seed, monkeypatch):
+    monkeypatch.setattr(relay, "CONTROL_PATIENCE_S", 0.02)
+    chance = random.Random(seed)
+    _, change = spare(sim)
+    sim.load(sim.successor(change, after=HOUR_MS))
+    await sim.settle()
+    sim.transport.fault = lambda _, envelopes: [e for e in envelopes if chance.random() > 0.3]
+    suspends, sent = chance.randrange(9, 13), []
+    for step in range(14):
+        [result] = await sim.submit([person(step)], conversation=CONVERSATION)
+        sent.append(result.message_id)
+        if step == suspends:
+            await suspend(sim, named(sim, "us", ENVELOPE))
+        await sim.settle(1)
+        await sim.pass_time(HOUR_MS if step == 8 else chance.choice([1_000, 61_000]))
+    sim.transport.fault = None
+    for _ in range(12):
+        await sim.pass_time(61_000)
+        await sim.settle(2)
+    assert [sim.sent(name).state for name in sent] == [State.RECEIVED] * len(sent)
+    assert [row[0] for row in sim.rows("mx", "SELECT message_id FROM inbound ORDER BY row")] == sent
+    assert not sim.alarms("us") + sim.alarms("mx")
