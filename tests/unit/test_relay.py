@@ -12,7 +12,9 @@ from broker.keys import CTX_ENVELOPE, HpkeKey, hpke_seal
 from broker.link import CONTROL
 from broker.message import Reason, State, Stream
 from broker.sealing import parse_envelope
+from broker.transport import RETENTION_MS
 from broker.transport.memory import MemoryTransport
+from broker.transport.sqlite import SqliteTransport
 from broker.v1 import codes_pb2, passenger_pb2
 from broker.v1 import envelope_pb2 as pb
 from tests.hostile import Hostile
@@ -184,6 +186,25 @@ async def test_envelopes_out_of_order_are_taken_in_order(sim, data):
     assert seqs(sim, data) == [3, 2, 1]
     await beat(sim, 3)
     assert await arrived(sim) == sent
+
+
+async def test_what_the_embedded_topic_removed_before_it_was_read_is_put_again(sim, data, tmp_path):
+    sim.us.relay.transport = SqliteTransport(tmp_path / "files", "us", "mx")
+    sim.mx.relay.transport = SqliteTransport(tmp_path / "files", "mx", "us")
+    await started(sim)
+    week = RETENTION_MS + MINUTE_MS
+    sent = await one_by_one(sim, 1, expires_ms=sim.clock() + 3 * week)  # and mx is away
+    await sim.us.relay.sweep()
+    sim.clock.now += week
+    await sim.us.relay.sweep()
+    assert sim.mx.relay.transport.get(data, 0, 9) == []
+    sent += await one_by_one(sim, 1, first=2)
+    await sim.settle()
+    await beat(sim, 3)
+    assert await arrived(sim) == sent
+    assert not sim.alarms("us") + sim.alarms("mx")
+    for gateway in (sim.us, sim.mx):
+        gateway.relay.transport.close()
 
 
 # Sealing again
