@@ -36,8 +36,8 @@ _SUMMARY = {
 }
 _MISSING = {
     "pack": (
-        "The pack that decided ({}) is not loaded and was not kept.",
-        "El paquete que decidió ({}) no está cargado ni se conservó.",
+        "The pack that decided ({}) is not loaded, and no copy that can be used was kept.",
+        "El paquete que decidió ({}) no está cargado ni se conservó copia que pueda usarse.",
     ),
     "question": (
         "What the pack that decided ({}) was asked has been destroyed.",

@@ -59,8 +59,12 @@ async def test_a_pack_that_was_not_kept_is_named_and_no_other_speaks_for_it(sim,
     now = await activate(sim.us, newer)
     english, spanish = [await explained(now, decision, language) for language in ("en", "es")]
     digest = sim.us.engine.pack_digest.hex()
-    assert english.missing.startswith(f"The pack that decided ({digest}) is not loaded and was not kept.")
-    assert spanish.missing.startswith(f"El paquete que decidió ({digest}) no está cargado ni se conservó.")
+    assert english.missing.startswith(
+        f"The pack that decided ({digest}) is not loaded, and no copy that can be used was kept."
+    )
+    assert spanish.missing.startswith(
+        f"El paquete que decidió ({digest}) no está cargado ni se conservó copia que pueda usarse."
+    )
     assert english.summary == "From us.cbp to mx.inm, for border security: refused."
     assert [(rule.id, rule.says, list(rule.cites)) for rule in english.rules] == [("R18", "", [])]
     assert not english.would_change
@@ -82,7 +86,7 @@ async def test_kept_files_that_are_not_those_of_the_digest_do_not_speak(sim, new
     other = policy.sources(newer)
     await sim.us.ledger.commit(lambda tx: tx.packs.keep(sim.us.engine.pack_digest, other))
     told = await explained(await activate(sim.us, newer), decision)
-    assert "was not kept" in told.missing
+    assert "no copy that can be used was kept" in told.missing
 
 
 async def test_a_question_that_was_destroyed_leaves_what_the_log_holds(sim, monkeypatch):
