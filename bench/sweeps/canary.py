@@ -7,8 +7,6 @@ same search must find each canary in the sender's own call, and in every place s
 
 import asyncio
 import secrets
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,7 +277,7 @@ def _places(link: Link, exchanged: Exchange, answers: Mapping[str, bytes]) -> li
     places = [
         Place("transport", _files(link.folder / "transport"), agreed.digest),
         Place("transport, opened by its recipient", _opened(link, agreed), surname),
-        Place("mx data", _without_law(link.folder / "mx" / "data"), message_id),
+        Place("mx data", _files(link.folder / "mx" / "data"), message_id),
         Place("mx contexts, opened", _contexts(link), b"criminal_investigation"),
         Place(
             "mx deliveries", b"".join(d.delivered.SerializeToString() for d in exchanged.delivered.values()), surname
@@ -306,17 +304,6 @@ def _lawful(exchanged: Exchange) -> tuple[bytes, bytes]:
 
 def _files(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _without_law(data: Path) -> bytes:
-    """A party's files but for the packs that its ledger keeps: its schema of law names every fact, stated or not."""
-    with tempfile.TemporaryDirectory(prefix="puente-canary-") as scratch:
-        copy = shutil.copytree(data, Path(scratch) / "data")
-        connection = apsw.Connection(str(copy / "ledger.db"))
-        for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA secure_delete = ON", "DROP TABLE packs"):
-            connection.execute(statement).fetchall()  # only the pages of that table are overwritten
-        connection.close()
-        return _files(copy)
 
 
 def _opened(link: Link, agreed: agreement.Agreement) -> bytes:
