@@ -10,6 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from broker import answers, control, keyring, retention
@@ -46,6 +47,15 @@ CONTROL_PATIENCE_S: Final = 10.0
 BACK_OFF_S: Final = 0.5
 RATE_S: Final = 60.0
 PRUNED: Final = 64  # envelopes removed from the transport, between puts
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """An envelope on its way into the ledger."""
+
+    stream: Stream
+    messages: int
+    stored: "asyncio.Future[None]"
 
 
 class Relay:
@@ -119,12 +129,18 @@ class Relay:
         return await self.drain() or sealed
 
     async def seal(self) -> bool:
-        """An envelope of every stream that has something; control first, for the other side waits on it."""
+        """An envelope of every stream that has something, stored together; control that data waits for before it."""
         await self._heads_when_due()
-        busy = await self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
+        sealed, awaited = self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
+        storing = [self._stored(sealed)] if sealed else []
+        if awaited:
+            await storing.pop()
         for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
-            busy |= await self._seal_data(stream)
-        return busy
+            sealed = self._seal_data(stream)
+            if sealed:
+                storing.append(self._stored(sealed))
+        await asyncio.gather(*storing)
+        return awaited or bool(storing)
 
     async def drain(self) -> bool:
         """Put what is stored into the transport, stream by stream."""
@@ -133,10 +149,17 @@ class Relay:
             busy |= await self._drain(stream)
         return busy
 
-    async def _seal_control(self, stream: Stream) -> bool:
+    async def _stored(self, sealed: "_Sealed") -> None:
+        await sealed.stored
+        if sealed.stream.topic != self.link.topic_out(CONTROL):
+            self.outbound.backlog.sealed(sealed.messages)
+            self._count(sealed.stream, sealed.messages)
+
+    def _seal_control(self, stream: Stream) -> "tuple[_Sealed | None, bool]":
+        """An envelope of control items; and whether data waits for one of them."""
         flow, items = self.ledger.read(lambda tx: (tx.streams.outflow(stream), tx.control.unsealed(LIMITS.messages)))
         if not items:
-            return False
+            return None, False
         content = pb.Content(items=[pb.ControlItem(salt=i.salt, kind=i.kind, body=i.body) for i in items])
         envelope, seq, now = self._sealed(stream, CONTROL, flow, content)
         awaited = any(item.kind in control.AWAITED for item in items)
@@ -147,23 +170,22 @@ class Relay:
             if awaited:
                 tx.control.put("control_seq", seq)
 
-        await self.ledger.commit(change)
-        return True
+        return _Sealed(stream, len(items), self.ledger.enqueue(change)), awaited
 
-    async def _seal_data(self, stream: Stream) -> bool:
+    def _seal_data(self, stream: Stream) -> "_Sealed | None":
         """One envelope of a data stream, unless the link is held or too much is not known to be taken."""
         if not self._may_send():
-            return False
+            return None
         kept, flow, (control_seq, key_waits) = self.ledger.read(
             lambda tx: (tx.streams.kept(stream), tx.streams.outflow(stream), tx.control.ahead())
         )
         if kept >= KEPT_ENVELOPES or key_waits:
-            return False
+            return None
         limit = 1 if flow.repairs >= answers.REPAIRS_BEFORE_SINGLES else LIMITS.messages
         messages = self.ledger.read(lambda tx: tx.outbox.unsealed(stream, limit))
         content, taken = self._content(messages)
         if not taken:
-            return False
+            return None
         family = next(f for f in self.link.families if self.link.topic_out(f) == stream.topic)
         envelope, seq, now = self._sealed(stream, family, flow, content, control_seq)
 
@@ -171,10 +193,7 @@ class Relay:
             tx.streams.append(stream, self._fences[stream], seq, flow.chain, envelope, len(taken), now)
             tx.outbox.set_sealed([message.row for message in taken], seq)
 
-        await self.ledger.commit(change)
-        self.outbound.backlog.sealed(len(taken))
-        self._count(stream, len(taken))
-        return True
+        return _Sealed(stream, len(taken), self.ledger.enqueue(change))
 
     def _content(self, messages: list[Unsealed]) -> tuple[pb.Content, list[Unsealed]]:
         """As many messages as fit, in order, and each batch once."""

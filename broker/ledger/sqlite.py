@@ -116,6 +116,7 @@ class SqliteLedger:
         """Take all that waits, commit it together, tell everyone; again until nothing waits."""
         try:
             while self._waiting:
+                await asyncio.sleep(0)  # whoever was told just now, and has more to change, goes along
                 group, self._waiting = self._waiting, []
                 await self._commit_group(group)
         finally:
