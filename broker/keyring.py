@@ -124,6 +124,8 @@ def _check(tx: Transaction, link: Link, item: KeyItem, party: str, now: int) -> 
         return
     if known is None or (known.party, known.owner) != (party, item.owner):
         raise KeyItemError("a key of another party or owner, or of none")
+    if item.act == KEY_ACT_SUSPEND and last == KEY_ACT_SUSPEND:
+        raise KeyItemError("the key is suspended already")  # or its gateway could grow our log
     if item.act == KEY_ACT_REINSTATE:
         if item.use == KEY_USE_ENVELOPE or last != KEY_ACT_SUSPEND:
             raise KeyItemError("an envelope key is never reinstated, and no key that is not suspended")

@@ -503,6 +503,14 @@ async def test_many_key_items_go_into_as_many_envelopes_as_they_need(sim):
     assert sim.alarms("mx") == ["CONTROL_MALFORMED"]
 
 
+async def test_a_peer_cannot_grow_our_log_by_suspending_its_key_again_and_again(sim):
+    await sim.settle()
+    key = named(sim, "us.ice")
+    await suspend(sim, key)
+    await sim.settle()
+    await refused(sim, encode(keyitem.suspension(key, 2)))
+
+
 async def test_an_item_of_another_link_is_refused(sim):
     item = added(sim, keys.SigningKey.generate())
     await refused(sim, keyitem.sign(item, b"l" * 16, sim.roots("us")))
