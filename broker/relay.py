@@ -7,16 +7,16 @@ cost of a signature, an encapsulation and an fsync is shared by whatever is ther
 
 import asyncio
 import time
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from broker import answers, control, keyring, retention
+from broker import answers, control, heads, keyring, retention
 from broker.decision import Secrets
 from broker.errors import LinkError, StoreError, StreamLost
 from broker.events import log
+from broker.heads import Heads
 from broker.inbound import Inbound, Outcome, Taken, Waiting
 from broker.ledger.outbox import Unsealed
 from broker.ledger.sqlite import SqliteLedger, Transaction
@@ -24,6 +24,7 @@ from broker.ledger.streams import Inflow, Outflow
 from broker.link import CONTROL, Link
 from broker.message import Clock, Reason, Stream
 from broker.outbound import Outbound
+from broker.rates import Rates
 from broker.sealing import LIMITS, seal
 from broker.transport import Arrival, Transport
 from broker.v1 import envelope_pb2 as pb
@@ -33,19 +34,15 @@ from broker.wire import message_bytes
 
 KEPT_ENVELOPES: Final = 256
 """A stream has at most so many envelopes that are not known to be taken."""
-HEADS_MS: Final = 60_000
-HEADS_SOON_MS: Final = 10_000
-HEADS_EVERY: Final = 64
-"""Heads are also sent after so many envelopes: or the other party would run into KEPT_ENVELOPES."""
-HELD_AFTER_S: Final = 600.0
 IDLE_S: Final = 0.004
 """How often an idle gateway asks the transport whether anything came."""
 READ_AT_ONCE: Final = 8
+FEW: Final = 64
+"""After envelopes that held fewer messages, sealing rests for as long as they took: then the next ones hold more."""
 CONTENT_TARGET: Final = 880_000
 """Bytes of messages an envelope is filled to: padding adds up to an eighth."""
 CONTROL_PATIENCE_S: Final = 10.0
 BACK_OFF_S: Final = 0.5
-RATE_S: Final = 60.0
 PRUNED: Final = 64  # envelopes removed from the transport, between puts
 
 
@@ -82,14 +79,10 @@ class Relay:
         self.work = outbound.committed
         self._fences: dict[Stream, int] = {}
         self._noting: dict[Stream, asyncio.Future[None]] = {}
-        self._since_heads = 0
+        self.heads = Heads()
+        self.rates = Rates()
         self._unread = True
-        self._heads_sent_ms = 0
-        self._heads_wanted = False
-        self._heard = time.monotonic()
-        self._last_heads_ms = 0
         self._putter = ThreadPoolExecutor(1, "transport")
-        self._moved: dict[Stream, deque[tuple[float, int]]] = defaultdict(deque)
 
     async def run(self) -> None:
         """Claim the streams, then send, read and sweep beside one another until cancelled."""
@@ -125,22 +118,30 @@ class Relay:
 
     async def send(self) -> bool:
         """Seal, then drain: while one envelope is on its way, messages gather for the next, and share its cost."""
+        started = time.monotonic()
         sealed = await self.seal()
-        return await self.drain() or sealed
+        busy = await self.drain() or sealed > 0
+        if 0 < sealed < FEW:
+            await asyncio.sleep(time.monotonic() - started)
+        return busy
 
-    async def seal(self) -> bool:
+    async def seal(self) -> int:
         """An envelope of every stream that has something, stored together; control that data waits for before it."""
-        await self._heads_when_due()
+        self.heads.listen(self.ledger)
+        if self.heads.due(self.clock()):
+            await self.ledger.commit(lambda tx: heads.enqueue(tx, self.link, self.transport, self._fences))
         sealed, awaited = self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
         storing = [self._stored(sealed)] if sealed else []
+        count = sealed.messages if sealed else 0
         if awaited:
             await storing.pop()
         for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
             sealed = self._seal_data(stream)
             if sealed:
                 storing.append(self._stored(sealed))
+                count += sealed.messages
         await asyncio.gather(*storing)
-        return awaited or bool(storing)
+        return count
 
     async def drain(self) -> bool:
         """Put what is stored into the transport, stream by stream."""
@@ -153,7 +154,7 @@ class Relay:
         await sealed.stored
         if sealed.stream.topic != self.link.topic_out(CONTROL):
             self.outbound.backlog.sealed(sealed.messages)
-            self._count(sealed.stream, sealed.messages)
+            self.rates.count(sealed.stream, sealed.messages)
 
     def _seal_control(self, stream: Stream) -> "tuple[_Sealed | None, bool]":
         """An envelope of control items; and whether data waits for one of them."""
@@ -255,7 +256,7 @@ class Relay:
 
     def _may_send(self) -> bool:
         """Data is held while no agreement is in force, the peer is silent, or the link is suspended."""
-        if not self.link.in_force(self.clock()) or time.monotonic() - self._heard > HELD_AFTER_S:
+        if not self.link.in_force(self.clock()) or self.heads.silent():
             return False
         return not self.ledger.read(suspended)
 
@@ -272,7 +273,7 @@ class Relay:
         envelopes = [envelope for _, envelope in pending]
         await asyncio.get_running_loop().run_in_executor(self._putter, self.transport.put, stream, envelopes)
         seqs, now = [seq for seq, _ in pending], self.clock()
-        self._noting[stream] = self.ledger.enqueue(lambda tx: tx.streams.set_durable(stream, seqs, now))
+        self._noting[stream] = self.ledger.enqueue(lambda tx: tx.streams.set_durable(stream, seqs, now), soon=False)
         return True
 
     # Reading
@@ -338,57 +339,17 @@ class Relay:
                 return self.inbound.unexpected(arrival, flow, error)
 
     def _after(self, stream: Stream, taken: Taken) -> None:
-        self._since_heads += 1
-        self._count(stream, taken.messages)
+        self.heads.took(taken.why)
+        self.rates.count(stream, taken.messages)
         if stream.topic == self.link.topic_in(CONTROL):
             self.outbound.backlog.moved()  # heads may have asked for messages to be sealed again
         if taken.keys:
             self.ledger.read(lambda tx: keyring.refresh(tx, self.link))
-        if taken.why is not Reason.NONE or self._since_heads >= HEADS_EVERY:
-            self._heads_wanted = True
         if taken.agencies:
             self.delivered(taken.agencies)
         self.work.set()
 
-    def _count(self, stream: Stream, messages: int) -> None:
-        moved = self._moved[stream]
-        moved.append((time.monotonic(), messages))
-        while moved and moved[0][0] < time.monotonic() - RATE_S:
-            moved.popleft()
-
-    def rates(self) -> dict[Stream, float]:
-        """Messages a second of each stream over the last minute."""
-        since = time.monotonic() - RATE_S
-        return {stream: sum(n for at, n in moved if at >= since) / RATE_S for stream, moved in self._moved.items()}
-
-    # Heads and time
-
-    async def _heads_when_due(self) -> None:
-        """Heads every 60 s; at once when something is wrong or much was taken, yet not more often than every 10 s."""
-        now = self.clock()
-        self._listen()
-        since = now - self._heads_sent_ms
-        urgent = self._heads_wanted and (since >= HEADS_SOON_MS or self._since_heads >= HEADS_EVERY)
-        if self._heads_sent_ms and since < HEADS_MS and not urgent:
-            return
-        self._heads_sent_ms, self._since_heads, self._heads_wanted = now, 0, False
-        await self.ledger.commit(self._enqueue_heads)
-
-    def _enqueue_heads(self, tx: Transaction) -> None:
-        """Where all streams stand; a stream that the other party sent more on than came is missing something."""
-        for stream in self.link.streams_in():
-            flow = tx.streams.inflow(stream)
-            claimed = tx.control.counted(f"claimed {stream.topic} {stream.partition}")
-            if claimed > flow.taken and flow.why is Reason.NONE and not self.transport.get(stream, flow.position, 1):
-                tx.streams.advance(stream, flow.position, flow.taken, Reason.MISSING)
-        outflows = [(s, f) for s, f in tx.streams.outflows() if s in self._fences]
-        tx.control.enqueue([control.heads_item(outflows, tx.streams.inflows())])
-
-    def _listen(self) -> None:
-        """Our own monotonic clock decides how long the other party has been silent."""
-        heard = self.ledger.read(lambda tx: tx.control.counted("heads_at_ms"))
-        if heard != self._last_heads_ms:
-            self._last_heads_ms, self._heard = heard, time.monotonic()
+    # Time
 
     async def sweep(self) -> bool:
         """What is due: expiry, retention, unanswered recalls, the next agreement, topics that kept enough."""

@@ -14,6 +14,8 @@ from broker import config
 from broker.cli.output import Exit, fail
 from broker.errors import ConfigError, PuenteError
 
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter from another: a commit that is back from the disk waits for its turn."""
 GC_AFTER = 50_000
 """Objects between collections: what is loaded stays, and a batch makes thousands that all end by themselves."""
 
@@ -34,6 +36,7 @@ def serve(
     try:
         settings = config.load(path)
         engine = app.load_code(settings.party)
+        sys.setswitchinterval(SWITCH_S)
         gc.freeze()
         gc.set_threshold(GC_AFTER)
         if uid is not None:

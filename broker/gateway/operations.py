@@ -66,7 +66,7 @@ class OperationsService:
         """Each stream, both ways, with its lag in messages and in seconds."""
         del caller, request
         now = self._gateway.clock()
-        rates = self._gateway.relay.rates()
+        rates = self._gateway.relay.rates.now()
 
         def question(tx: Transaction) -> list[pb.FlowView]:
             sent = [_outflow(tx, stream, flow, now, rates) for stream, flow in tx.streams.outflows()]

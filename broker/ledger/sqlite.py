@@ -33,6 +33,8 @@ MAX_WAITING = 4096
 BUSY_MS = 10_000
 CHECKPOINT_PAGES = 8192
 """32 MiB of changes: pages that change often are copied back into the ledger's file once."""
+AFTER_A_WHILE_S = 0.05
+"""How long a change that nobody waits for waits for another."""
 COPYING_BUSY_MS = 20
 """How long a writer may wait for the copying's last step."""
 _PRAGMAS = (
@@ -94,15 +96,25 @@ class SqliteLedger:
         """
         return await asyncio.shield(self.enqueue(change))
 
-    def enqueue(self, change: Callable[[Transaction], T]) -> "asyncio.Future[T]":
-        """The same without waiting: changes run in the order in which they were enqueued. Raises BusyError."""
+    def enqueue(self, change: Callable[[Transaction], T], *, soon: bool = True) -> "asyncio.Future[T]":
+        """The same without waiting: changes run in the order in which they were enqueued. Raises BusyError.
+
+        `soon` False: nobody waits for it, so it goes along with the next change, or alone after a while.
+        """
         if len(self._waiting) >= MAX_WAITING:
             raise BusyError("the ledger is busy; nothing was accepted")
-        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Waiting(change, outcome))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_waiting())
+        if soon:
+            self._begin()
+        else:
+            loop.call_later(AFTER_A_WHILE_S, self._begin)
         return outcome
+
+    def _begin(self) -> None:
+        if self._committing is None and self._waiting:
+            self._committing = asyncio.create_task(self._commit_waiting())
 
     def close(self) -> None:
         """Let what is on its way to the disk arrive, then close the files."""

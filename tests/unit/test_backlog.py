@@ -4,8 +4,8 @@ import pytest
 
 from broker import backlog
 from broker.errors import StoreError, StoreFull
+from broker.heads import HELD_AFTER_S
 from broker.message import Log, State
-from broker.relay import HELD_AFTER_S
 from broker.v1 import facts_pb2
 from tests.simulator import person
 
@@ -28,7 +28,7 @@ def counted(sim):
 
 async def full(sim):
     """The link is held, and as much waits as may: message ids."""
-    sim.us.relay._heard -= HELD_AFTER_S + 1
+    sim.us.relay.heads._heard -= HELD_AFTER_S + 1
     return [(await sim.submit([person(n)]))[0].message_id for n in range(3)]
 
 

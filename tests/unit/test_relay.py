@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from broker import heads, sealing, standing
 from broker import relay as relaying
-from broker import sealing, standing
 from broker.canonical import H, encode
 from broker.errors import OpenError, StreamLost
 from broker.keys import CTX_ENVELOPE, HpkeKey, hpke_seal
@@ -432,7 +432,7 @@ async def test_complaints_are_at_most_one_in_ten_seconds(sim, data):
 
 async def test_nothing_is_sealed_while_the_other_party_is_silent(sim, data, monkeypatch):
     await started(sim)
-    sim.us.relay._heard -= relaying.HELD_AFTER_S + 1
+    sim.us.relay.heads._heard -= heads.HELD_AFTER_S + 1
     [message_id] = await one_by_one(sim, 1)
     assert sim.sent(message_id).state is State.ACCEPTED
     await beat(sim, 2)  # mx's heads come
