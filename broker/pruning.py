@@ -54,11 +54,13 @@ def _beside(tx: Transaction, horizon: int, limit: int) -> int:
     tx.history.drop_batches(batches)
     proofs = _older(tx.history.proofs(limit), horizon, _created)
     tx.history.drop_proofs(proofs)
+    sent = [envelope for envelope, at_ms in tx.history.sent(limit) if at_ms < horizon]
+    tx.history.drop_sent(sent)
     headers = _older(tx.history.headers(tx.control.counted(_STRIPPED), limit), horizon, _created)
     if headers:
         tx.history.strip_headers(headers)
         tx.control.put(_STRIPPED, headers[-1])
-    return len(batches) + len(proofs) + len(headers)
+    return len(batches) + len(proofs) + len(sent) + len(headers)
 
 
 def _older(rows: Iterable[tuple[int, bytes]], horizon: int, created: Callable[[bytes], int]) -> list[int]:

@@ -81,6 +81,20 @@ class History:
         query = "SELECT rowid, header FROM headers WHERE rowid > ? AND header IS NOT NULL ORDER BY rowid LIMIT ?"
         return list(self._db.execute(query, (after, limit)))
 
+    def sent(self, limit: int) -> list[tuple[tuple[str, int, int], int]]:
+        """((topic, partition, seq), when the transport had it) of the oldest envelopes of each stream that we send."""
+        found = self._db.execute(
+            "SELECT s.topic, s.partition, s.seq, s.at_ms FROM streams_out o JOIN sent s ON s.topic = o.topic"
+            " AND s.partition = o.partition AND s.seq < (SELECT min(seq) FROM sent WHERE topic = o.topic"
+            " AND partition = o.partition) + ?",
+            (limit,),
+        )
+        return [((topic, partition, seq), at_ms) for topic, partition, seq, at_ms in found]
+
+    def drop_sent(self, envelopes: Sequence[tuple[str, int, int]]) -> None:
+        """Forget when the transport had these: no kept message travelled in them."""
+        self._db.executemany("DELETE FROM sent WHERE topic = ? AND partition = ? AND seq = ?", envelopes)
+
     def drop_batches(self, rows: Sequence[int]) -> None:
         """Remove signed batches that no kept message names."""
         self._db.executemany("DELETE FROM batches WHERE row = ?", ((row,) for row in rows))
