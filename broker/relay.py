@@ -365,7 +365,8 @@ class Relay:
 async def _wait(event: asyncio.Event) -> None:
     """Until the event, or a quarter of a second: what another process did rings no bell here."""
     try:
-        await asyncio.wait_for(event.wait(), 0.25)
+        async with asyncio.timeout(0.25):  # `wait_for` of Python 3.11 can lose a cancellation, and so a stop
+            await event.wait()
     except TimeoutError:
         return
     finally:

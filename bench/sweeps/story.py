@@ -47,7 +47,8 @@ async def play(callers: dict[str, Path]) -> Story:
         Client.open(callers[workload.RECIPIENT], patience=PATIENCE) as recipient,
     ):
         try:
-            await asyncio.wait_for(_play(story, sender, recipient), STORY_S)
+            async with asyncio.timeout(STORY_S):
+                await _play(story, sender, recipient)
         except (TimeoutError, ClientError) as error:
             story.stuck = type(error).__name__
     return story

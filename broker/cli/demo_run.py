@@ -55,7 +55,8 @@ async def run(stage: Stage, planned: Sequence[Planned]) -> list[Story]:
         recalled = {
             s.submitted.message_id for s in stories if s.planned.expected == "recalled" and s.submitted.accepted
         }
-        await asyncio.wait_for(_deliver(sender, recipient, by_id, expected, recalled), FINAL_S)
+        async with asyncio.timeout(FINAL_S):
+            await _deliver(sender, recipient, by_id, expected, recalled)
         await _final(sender, by_id)
         await _at_recipient(recipient, stories)
     _explain(stage, stories)

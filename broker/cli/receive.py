@@ -13,6 +13,8 @@ from broker.cli.output import Output, emit_json, emit_table, note
 from broker.client import Client, Delivery, RecallAsked
 
 SCHEMA = "puente.receive/1"
+QUIET_S = 2.0
+"""Without --ack: so long without a message, and that was all."""
 
 
 def receive(
@@ -37,7 +39,8 @@ async def _receive(own: Path, native: Output, rows: list[tuple[str, ...]], *, ac
         batches = receiver.batches()
         while True:
             try:
-                batch = await (anext(batches) if ack else asyncio.wait_for(anext(batches), 2.0))
+                async with asyncio.timeout(None if ack else QUIET_S):
+                    batch = await anext(batches)
             except (StopAsyncIteration, TimeoutError):
                 return
             deliveries = [item for item in batch if isinstance(item, Delivery)]

@@ -222,7 +222,8 @@ class _Stream:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), POLL_S)
+            async with asyncio.timeout(POLL_S):
+                await self._wake.wait()
         except TimeoutError:
             return
         finally:

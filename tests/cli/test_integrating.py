@@ -23,7 +23,8 @@ async def test_the_example_submits_one_record_and_receives_it(capsys):
     with two_gateways() as gateways:
         names = {}
         exec(compile(example(), "integrating.md", "exec"), names)
-        await asyncio.wait_for(names["main"](gateways.folder / "callers"), 30)
+        async with asyncio.timeout(30):
+            await names["main"](gateways.folder / "callers")
     sent, received = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"accepted [0-9a-f]{32}", sent)
     assert received == "us.cbp api ('kind', 'identity', 'travel', 'documents') PRUEBA"

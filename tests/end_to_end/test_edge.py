@@ -248,7 +248,8 @@ async def test_a_revoked_certificate_loses_its_open_stream_within_five_seconds(e
     edge.deny.write_text(f"{serial:x}\n", encoding="ascii")
     start = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(stream.read(), 5)
+        async with asyncio.timeout(5):
+            await stream.read()
     assert tuple(refused(caught.value)) == (Code.UNAUTHENTICATED, "CERTIFICATE_REVOKED")
     assert time.monotonic() - start < 3
 
@@ -259,7 +260,8 @@ async def test_a_certificate_that_expires_loses_its_open_stream(edge, monkeypatc
     await asyncio.sleep(0.1)
     edge.clock.now += 25 * 3_600_000
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(stream.read(), 5)
+        async with asyncio.timeout(5):
+            await stream.read()
     assert tuple(refused(caught.value)) == (Code.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
 
 

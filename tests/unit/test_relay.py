@@ -1,5 +1,6 @@
 """Loss, duplicates and reordering in the transport, and what both gateways do about them: protocol section 6."""
 
+import asyncio
 import os
 
 import pytest
@@ -537,3 +538,18 @@ async def test_when_the_transport_took_it_and_said_nothing_the_same_bytes_go_aga
     first, second = sim.transport.all(data)
     assert first == second
     assert len(await arrived(sim)) == 1
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_stop_is_heard_although_work_comes_at_the_same_moment(turns):
+    work = asyncio.Event()
+    waiting = asyncio.create_task(relaying._wait(work))
+    await asyncio.sleep(0.01)
+    work.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if waiting.done():
+        return
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
