@@ -357,6 +357,7 @@ class Relay:
         done = await self.ledger.commit(lambda tx: retention.sweep(tx, self.link.at(now), now))
         if done:
             self.work.set()
+            self.outbound.fresh.clear()  # or what was withdrawn would stay in memory, open
         self.outbound.backlog.recount(moved=done > 0)
         removed = await asyncio.get_running_loop().run_in_executor(self._putter, self.transport.prune, now, PRUNED)
         return done >= retention.BATCH or removed >= PRUNED

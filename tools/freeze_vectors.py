@@ -15,18 +15,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
 import agreement_story  # noqa: E402
 import message_story as story  # noqa: E402
 
-from broker import agreement, keys, origin, receipts, sealing, sections  # noqa: E402
+from broker import agreement, keyitem, keys, origin, receipts, sealing, sections  # noqa: E402
 from broker.canonical import H, encode  # noqa: E402
 from broker.log import merkle  # noqa: E402
 from broker.v1 import codes_pb2  # noqa: E402
 from broker.v1.envelope_pb2 import (  # noqa: E402
     CONTROL_KIND_HEADS,
     CONTROL_KIND_RECEIPT,
+    KEY_ACT_ADD,
     AgencyReceipt,
     Content,
     ControlItem,
     Core,
     Heads,
+    KeyItem,
     Receipt,
 )
 
@@ -51,6 +53,7 @@ def main() -> int:
         "envelope": envelope(Content(batches=[batch], messages=[message, story.message_of(other, batch)])),
         "control": control(message),
         "agreement": agreed(),
+        "key_item": key_item(),
         "padding": [{"length": n, "padded": sealing.padded_size(n)} for n in (0, 1020, 1021, 4096, 100_000, 983_036)],
     }
     OUT.write_text(json.dumps(made, indent=1) + "\n", encoding="ascii")
@@ -176,6 +179,29 @@ def control(message: object) -> dict[str, object]:
 def agreed() -> dict[str, object]:
     data = agreement_story.signed()
     return {"file": data.hex(), "digest": agreement.load(data).digest.hex()}
+
+
+def key_item() -> dict[str, object]:
+    """An origin key that an agency gets under the agreement, added by two of its party's roots."""
+    added = agreement_story.signing("us origin 2")
+    item = KeyItem(
+        public_key=added.public,
+        suite=1,
+        use=codes_pb2.KEY_USE_ORIGIN,
+        owner="us.cbp",
+        not_before_ms=agreement_story.START + 1000,
+        not_after_ms=agreement_story.START + 2000,
+        act=KEY_ACT_ADD,
+        version=1,
+    )
+    link_id = agreement.load(agreement_story.signed()).link_id
+    return {
+        "link_id": link_id.hex(),
+        "ctx": keys.CTX_KEY.hex(),
+        "kid": keyitem.kid_of(item).hex(),
+        "signed": keyitem.signed_digest(item, link_id).hex(),
+        "item": keyitem.sign(item, link_id, agreement_story.ROOTS["us"][:2]).hex(),
+    }
 
 
 if __name__ == "__main__":

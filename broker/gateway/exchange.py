@@ -95,7 +95,9 @@ class ExchangeService:
         await self._gateway.ledger.commit(change)
         self._gateway.outbound.backlog.moved()
         self._gateway.relay.work.set()
-        return pb.RecallResponse(message=wire.message_view(self._find(caller.id, request.message_id)))
+        message = self._find(caller.id, request.message_id)
+        self._gateway.outbound.fresh.pop(message.release, None)
+        return pb.RecallResponse(message=wire.message_view(message))
 
     async def get_catalog(self, caller: Principal, request: pb.GetCatalogRequest) -> pb.GetCatalogResponse:
         """What may be sent, to whom, under which limits: a preflight without a refusal."""

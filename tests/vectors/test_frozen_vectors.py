@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker import agreement, keys, origin, receipts, sealing, sections
+from broker import agreement, keyitem, keys, origin, receipts, sealing, sections
 from broker.canonical import H, encode, parse
+from broker.errors import KeyItemError
 from broker.log import merkle
 from broker.proof import prove_message
 from broker.v1.envelope_pb2 import ControlItem, Core, Message, Receipt
@@ -94,6 +95,18 @@ def test_the_agreement_loads():
     assert agreement.load(raw(case["file"])).digest.hex() == case["digest"]
 
 
+def test_a_key_item_counts_by_its_partys_roots():
+    case = FROZEN["key_item"]
+    item = keyitem.parse_item(raw(case["item"]))
+    agreed = agreement.load(raw(FROZEN["agreement"]["file"]))
+    assert agreed.link_id.hex() == case["link_id"]
+    assert keyitem.kid_of(item).hex() == case["kid"]
+    assert keyitem.signed_digest(item, agreed.link_id).hex() == case["signed"]
+    keyitem.check_roots(item, agreed.link_id, agreed.parties["us"])
+    with pytest.raises(KeyItemError):
+        keyitem.check_roots(item, agreed.link_id, agreed.parties["mx"])
+
+
 def test_padding():
     for case in FROZEN["padding"]:
         assert sealing.padded_size(case["length"]) == case["padded"]
@@ -132,6 +145,7 @@ def test_another_programs_reading_of_the_protocol_agrees(verifier):
         ("envelope", "envelope"),
         ("control", "agency_receipt", "signature"),
         ("agreement", "file"),
+        ("key_item", "item"),
     ],
     ids="/".join,
 )

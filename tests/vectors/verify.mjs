@@ -258,6 +258,22 @@ function checkAgreement({ file: agreement, digest }) {
   }
 }
 
+function checkKeyItem({ item, kid: name, link_id, signed }, { file }) {
+  const data = hex(item);
+  const bare = cat(...fields(data).filter(({ number }) => number !== 9).map(({ bytes }) => bytes));
+  const digest = H(text("puente/v1/key\0"), hex(link_id), bare);
+  same("what roots sign", digest, signed);
+  same("whose key it is", kid(num(data, 2), num(data, 3), one(data, 1)), name);
+  const party = one(data, 4).toString().split(".")[0];
+  const own = all(one(hex(file), 1), 6).find((found) => one(found, 1).toString() === party);
+  const roots = new Map(all(own, 2).map((root) => [kid(1, 1, root).toString("hex"), root]));
+  const good = all(data, 9).filter((signature) => {
+    const root = roots.get(one(signature, 1).toString("hex"));
+    return root && verifies(root, one(signature, 2), digest, text("puente/v1/key"));
+  });
+  hold("enough roots of its party signed it", good.length === all(data, 9).length && good.length >= num(own, 3));
+}
+
 // The statements -----------------------------------------------------------------------------------------------------
 
 const statements = {
@@ -278,6 +294,7 @@ const statements = {
   "the envelope: signature, HPKE, padding, content and root": () => checkEnvelope(vectors.envelope, vectors.origin),
   "control items, and the agency's receipt": () => checkControl(vectors.control),
   "the agreement and its roots": () => checkAgreement(vectors.agreement),
+  "a key item and its roots": () => checkKeyItem(vectors.key_item, vectors.agreement),
   "padding": () => vectors.padding.forEach(({ length, padded }) => hold("a size", paddedSize(length) === padded)),
 };
 
