@@ -131,17 +131,16 @@ class Relay:
         if self.heads.due(self.clock()):
             await self.ledger.commit(lambda tx: heads.enqueue(tx, self.link, self.transport, self._fences))
         sealed, awaited = self._seal_control(Stream(self.link.topic_out(CONTROL), 0))
-        storing = [self._stored(sealed)] if sealed else []
-        count = sealed.messages if sealed else 0
+        storing = [sealed] if sealed else []
         if awaited:
-            await storing.pop()
-        for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
-            sealed = self._seal_data(stream)
-            if sealed:
-                storing.append(self._stored(sealed))
-                count += sealed.messages
-        await asyncio.gather(*storing)
-        return count
+            await self._stored(storing)
+        try:
+            for stream in self.ledger.read(lambda tx: tx.outbox.streams_waiting()):
+                sealed = self._seal_data(stream)
+                storing += [sealed] if sealed else []
+        finally:  # whatever came over one stream, the others' envelopes are on their way
+            await self._stored(storing)
+        return sum(one.messages for one in storing)
 
     async def drain(self) -> bool:
         """Put what is stored into the transport, stream by stream."""
@@ -150,11 +149,16 @@ class Relay:
             busy |= await self._drain(stream)
         return busy
 
-    async def _stored(self, sealed: "_Sealed") -> None:
-        await sealed.stored
-        if sealed.stream.topic != self.link.topic_out(CONTROL):
-            self.outbound.backlog.sealed(sealed.messages)
-            self.rates.count(sealed.stream, sealed.messages)
+    async def _stored(self, sealed: "list[_Sealed]") -> None:
+        """Wait until the ledger has each of them or not, then raise what the first that it has not raised."""
+        outcomes = await asyncio.gather(*(one.stored for one in sealed), return_exceptions=True)
+        for one, failure in zip(sealed, outcomes, strict=True):
+            if failure is None and one.stream.topic != self.link.topic_out(CONTROL):
+                self.outbound.backlog.sealed(one.messages)
+                self.rates.count(one.stream, one.messages)
+        for failure in outcomes:
+            if failure is not None:
+                raise failure
 
     def _seal_control(self, stream: Stream) -> "tuple[_Sealed | None, bool]":
         """An envelope of control items; and whether data waits for one of them."""

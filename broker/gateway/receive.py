@@ -4,6 +4,7 @@ Delivery is at least once: what is not answered before its lease lapses, or when
 """
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections import defaultdict
@@ -14,7 +15,7 @@ import grpc
 from broker import answers
 from broker.app import Gateway
 from broker.decision import Secrets
-from broker.errors import InvalidError, VaultError
+from broker.errors import InvalidError, StoreError, VaultError
 from broker.gateway.guard import Context, Guard, parsed
 from broker.identity import Principal
 from broker.ledger.mailbox import Offer
@@ -118,7 +119,8 @@ class _Stream:
 
     async def let_go(self) -> None:
         """Offer again what this stream did not answer."""
-        await self._gateway.ledger.commit(lambda tx: tx.mailbox.let_go(self._holder))
+        with contextlib.suppress(StoreError):  # as after a kill: a start, or time, frees what is not let go
+            await self._gateway.ledger.commit(lambda tx: tx.mailbox.let_go(self._holder))
         self._bell.set()
 
     async def _read(self) -> pb.ReceiveRequest | None:

@@ -81,6 +81,7 @@ class SqliteLedger:
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, "ledger")
+        self._closed = False
         self._copying = Copying(path)
         self._writer.set_wal_hook(self._copying.after_commit)
 
@@ -101,6 +102,8 @@ class SqliteLedger:
 
         `soon` False: nobody waits for it, so it goes along with the next change, or alone after a while.
         """
+        if self._closed:
+            raise StoreError("the ledger is closed")
         if len(self._waiting) >= MAX_WAITING:
             raise BusyError("the ledger is busy; nothing was accepted")
         loop = asyncio.get_running_loop()
@@ -113,11 +116,14 @@ class SqliteLedger:
         return outcome
 
     def _begin(self) -> None:
-        if self._committing is None and self._waiting:
+        if self._committing is None and self._waiting and not self._closed:
             self._committing = asyncio.create_task(self._commit_waiting())
 
     def close(self) -> None:
-        """Let what is on its way to the disk arrive, then close the files."""
+        """Let what is on its way to the disk arrive, then close the files; what still waits did not happen."""
+        self._closed = True
+        for waiting in self._waiting:
+            waiting.outcome.cancel()
         self._disk.shutdown()
         self._copying.close()
         self.keys.close()
@@ -157,7 +163,7 @@ class SqliteLedger:
             self._writer.execute("COMMIT")
 
     def _roll_back(self) -> None:
-        if not self._writer.get_autocommit():
+        if not self._closed and not self._writer.get_autocommit():
             self._writer.execute("ROLLBACK")
 
 

@@ -352,3 +352,26 @@ async def test_the_quarantine_is_bounded_and_counts_what_it_does_not_keep(ledger
     assert len(rows) == 6
     assert dict(rows)[b""] == 7
     assert dict(rows)[bytes(32)] == 2
+
+
+async def test_a_closed_ledger_takes_nothing_and_what_nobody_waited_for_did_not_happen(tmp_path):
+    ledger = opened(tmp_path)
+    noted = ledger.enqueue(insert(outgoing()), soon=False)
+    ledger.close()
+    assert noted.cancelled()
+    with pytest.raises(StoreError):
+        ledger.enqueue(insert(outgoing()))
+    await asyncio.sleep(0.1)
+    again = opened(tmp_path)
+    assert again.read(lambda tx: tx.outbox.get("us.cbp", b"\1" * 16)) is None
+    again.close()
+
+
+async def test_what_nobody_waits_for_goes_along_with_the_next_change_or_alone_after_a_while(ledger):
+    noted = ledger.enqueue(insert(outgoing(1)), soon=False)
+    await asyncio.sleep(0.01)
+    assert not noted.done()
+    await ledger.commit(insert(outgoing(2)))
+    assert noted.done()
+    async with asyncio.timeout(1):
+        await ledger.enqueue(insert(outgoing(3)), soon=False)
