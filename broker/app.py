@@ -1,9 +1,10 @@
 """The composition root: a configuration becomes a gateway whose parts know only what they were given."""
 
+import fcntl
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import policy
@@ -54,6 +55,8 @@ class Gateway:
     started_ms: int
     incarnation: str
     """Names this start of this process; whoever holds something for a while holds it in this name."""
+    lock: int | None = None
+    """The data folder's, let go when the process ends, however it does."""
 
     async def start(self) -> None:
         """What stands on record, and what is put right, before the first call.
@@ -73,6 +76,8 @@ class Gateway:
         """Finish what is being committed, and let go of files."""
         self.ledger.close()
         self.transport.close()
+        if self.lock is not None:
+            os.close(self.lock)
 
 
 def load_code(party: str) -> policy.PolicyEngine:
@@ -85,14 +90,39 @@ def load_code(party: str) -> policy.PolicyEngine:
 
 def gateway(config: Config, engine: policy.PolicyEngine, clock: Clock = now_ms) -> Gateway:
     """Open everything that `config` names. Raises ConfigError, AgreementError, KeyFileError, StoreError."""
+    lock = _owned(config.data_dir)
+    try:
+        return replace(_opened(config, engine, clock), lock=lock)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _opened(config: Config, engine: policy.PolicyEngine, clock: Clock) -> Gateway:
     data = config.data_dir
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     agreed = load_agreements(config)
     link = load_link(agreed, config.party, config.keys_dir, development=config.development)
     transport = SqliteTransport(config.transport_path, config.party, link.peer)
     ledger = SqliteLedger(data / "ledger.db", KeyStore(data / "keys.db"))
     secrets = {name: _secret(config.keys_dir / file) for name, file in SECRETS.items()}
     return assemble(link, engine, ledger, transport, secrets, clock)
+
+
+def _owned(folder: Path) -> int:
+    """The folder, made when it is not there, and locked for as long as this process lives. Raises ConfigError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir cannot be used: {error.strerror}", "name a folder that this user may write"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigError("another gateway runs on this data_dir", "stop it first, or name another data_dir") from None
+    return lock
 
 
 def assemble(

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from broker.errors import ConfigError
 
+PORT_MAX: Final = 65_535
 _KNOWN: Final = {
     "": {
         "party",
@@ -77,7 +78,7 @@ def load(path: Path) -> Config:
         return Config(
             path=path.resolve(),
             party=value["party"],
-            listen=value["listen"],
+            listen=_address(value["listen"]),
             data_dir=base / value["data_dir"],
             agreements=(
                 (base / value["agreement"], value["agreement_digest"]),
@@ -95,6 +96,14 @@ def load(path: Path) -> Config:
         )
     except KeyError as error:
         raise ConfigError(f"the configuration lacks {error.args[0]}", "add it; see docs/operating.md") from None
+
+
+def _address(value: object) -> str:
+    """host:port; gRPC itself would listen on another port than one that is out of range."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdecimal() or int(port) > PORT_MAX:
+        raise ConfigError("listen is not host:port, the port up to 65535", 'write it as "127.0.0.1:7411"')
+    return f"{host}:{port}"
 
 
 def _check_keys(value: dict[str, Any]) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import os
+import signal
 import time
 from collections import Counter
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
@@ -39,6 +41,8 @@ def demo(
 
     Everything runs on this machine, in a scratch folder that is removed at the end, Ctrl-C included.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # or a closed terminal would leave gateways and keys behind
     began = time.monotonic()
     data, decoded = _decoded(file, tolerant=tolerant)
     note("making a development agreement, keys and certificates; starting two gateways")
@@ -64,6 +68,11 @@ def demo(
         _show(result, stories)
     if check and not result["ok"]:
         raise typer.Exit(Exit.FAILURE)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """To be told to end is what Ctrl-C is; the gateways are stopped and the folder goes."""
+    raise KeyboardInterrupt
 
 
 def _decoded(file: Path | None, *, tolerant: bool) -> tuple[bytes, Decoded]:

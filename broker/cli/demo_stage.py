@@ -21,7 +21,7 @@ class Stage:
     """Two running gateways and the callers' folders."""
 
     folder: Path
-    callers: Mapping[str, Path]
+    callers: Mapping[str, Path] = field(default_factory=dict)
     processes: dict[str, Started] = field(default_factory=dict)
 
     def close(self) -> int:
@@ -35,12 +35,13 @@ class Stage:
 
 def raise_stage() -> Stage:
     """Make a development link and start both gateways. Raises ConfigError."""
-    folder = Path(tempfile.mkdtemp(prefix="puente-demo-"))
-    folder.chmod(0o711)
-    us, mx = free_ports(2)
-    made = development.create(folder / "link", ports={"us": us, "mx": mx})
-    stage = Stage(folder, made.callers)
+    stage = Stage(Path(tempfile.mkdtemp(prefix="puente-demo-")))
+    folder = stage.folder
     try:
+        folder.chmod(0o711)
+        us, mx = free_ports(2)
+        made = development.create(folder / "link", ports={"us": us, "mx": mx})
+        stage.callers = made.callers
         if os.geteuid() == 0:
             _give_away(made)
         for party, config in made.configs.items():

@@ -23,10 +23,15 @@ def init(
     """
     from broker import development
 
-    if home.exists() and any(home.iterdir()):
-        fail("nothing was made", "the home folder is not empty", "name another --home, or empty it", Exit.USAGE)
+    if us_port == mx_port:
+        fail("nothing was made", "both gateways cannot have one port", "name two ports", Exit.USAGE)
     os.umask(0o077)
-    made = development.create(home, ports={"us": us_port, "mx": mx_port})
+    try:
+        if home.exists() and any(home.iterdir()):
+            fail("nothing was made", "the home folder is not empty", "name another --home, or empty it", Exit.USAGE)
+        made = development.create(home, ports={"us": us_port, "mx": mx_port})
+    except OSError as error:
+        fail("nothing was made", f"the home folder: {error.strerror}", "name another --home", Exit.USAGE)
     configs = {party: str(path) for party, path in made.configs.items()}
     if output is Output.json:
         emit_json(

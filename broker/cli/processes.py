@@ -43,11 +43,14 @@ def start(config: Path, uid: int | None = None, gid: int | None = None, log: Pat
     process = Started(command, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
     if log is not None:
         errors.close()  # type: ignore[union-attr]  # the child has its own
-    line = _first_line(process)
-    if not line:
+    try:
+        line = _first_line(process)
+        if not line:
+            raise ConfigError("a gateway did not start", f"read {log}" if log else "run `puente serve` to see why")
+    except BaseException:  # Ctrl-C too: it has a session of its own, and hears of nothing that we do not tell it
         process.kill()
         process.wait()
-        raise ConfigError("a gateway did not start", f"read {log}" if log else "run `puente serve` to see why")
+        raise
     process.ready = json.loads(line)
     return process
 

@@ -14,6 +14,7 @@ from broker import config
 from broker.cli.output import Exit, fail
 from broker.errors import ConfigError, PuenteError
 
+UID_MAX = 2**32 - 2
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter from another: a commit that is back from the disk waits for its turn."""
 GC_AFTER = 50_000
@@ -22,8 +23,12 @@ GC_AFTER = 50_000
 
 def serve(
     path: Annotated[Path, typer.Option("--config", help="The gateway's TOML file.")],
-    uid: Annotated[int | None, typer.Option(help="As root: load everything, then run as this user.")] = None,
-    gid: Annotated[int | None, typer.Option(help="With --uid: the group that may use the transport.")] = None,
+    uid: Annotated[
+        int | None, typer.Option(min=0, max=UID_MAX, help="As root: load everything, then run as this user.")
+    ] = None,
+    gid: Annotated[
+        int | None, typer.Option(min=0, max=UID_MAX, help="With --uid: the group that may use the transport.")
+    ] = None,
 ) -> None:
     """Run a gateway: its gRPC edge and its relay, until SIGTERM.
 
@@ -31,6 +36,7 @@ def serve(
     """
     from broker import app, events
     from broker.gateway import server
+    from policy import PackError
 
     events.configure()
     try:
@@ -44,6 +50,8 @@ def serve(
         asyncio.run(server.serve(settings, engine, lambda gateway, port: _ready(gateway.link.party, port)))
     except ConfigError as error:
         fail("the gateway did not start", str(error), error.mend)
+    except PackError as error:
+        fail("the gateway did not start", str(error), "see that `party` is one whose packs this release has")
     except PuenteError as error:
         fail("the gateway stopped", f"{error.reason}: {error}", "see docs/operating.md", Exit.UNAVAILABLE)
 

@@ -275,10 +275,10 @@ class Mailbox:
         self._db.execute("UPDATE inbound SET destroyed = 1 WHERE row = ?", (row,))
         self._db.execute("UPDATE inbound_bodies SET content = NULL WHERE row = ?", (row,))
 
-    def get(self, recipient: str, release: bytes) -> StoredMessage | None:
-        """A message that came for this agency."""
-        query = f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND release = ?"
-        row = self._db.execute(query, (recipient, release)).fetchone()
+    def get(self, recipient: str, name: bytes) -> StoredMessage | None:
+        """A message that came for this agency, by release or message id; of several origins' the newest."""
+        query = f"SELECT {_VIEW} FROM inbound WHERE recipient = ? AND (release = ? OR message_id = ?) ORDER BY row DESC"
+        row = self._db.execute(query, (recipient, name, name)).fetchone()
         return None if row is None else _stored(row)
 
     def page(self, recipient: str, states: Sequence[State], before: int, limit: int) -> list[StoredMessage]:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,22 @@ def test_a_file_that_is_no_list_is_refused_with_its_place_and_nothing_starts(tmp
     assert done.returncode == 1
     assert "SECRETNAME" not in done.stdout + done.stderr
     assert "mend:" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize("after_s", [0.2, 1.0])
+def test_whoever_ends_a_demonstration_finds_nothing_left_behind(tmp_path, number, after_s):
+    """Counted from when its folder is there, for before that there is nothing to leave."""
+    command = [sys.executable, "-m", "broker.cli", "demo"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    tmp_path.chmod(0o711)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(after_s)
+    running.send_signal(number)
+    assert running.wait(30) != 0
+    assert list(tmp_path.iterdir()) == []
+    assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout == b""

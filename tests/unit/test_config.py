@@ -85,8 +85,19 @@ def test_a_development_agreement_is_refused_outside_development(made):
         ('party = "us"', "", "lacks party"),
         ('kind = "sqlite"', 'kind = "pigeon"', "kind"),
         ('party = "us"', "party =", "not TOML"),
+        ('listen = "127.0.0.1:1"', 'listen = "127.0.0.1:99999"', "port up to 65535"),
+        ('listen = "127.0.0.1:1"', 'listen = "nonsense"', "host:port"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(made, before, after, what):
     with pytest.raises(ConfigError, match=what):
         config.load(changed(made, before, after))
+
+
+def test_two_gateways_do_not_run_on_one_data_folder_and_the_next_one_may_when_the_first_has_ended(made):
+    settings, code = config.load(made.configs["us"]), app.load_code("us")
+    first = app.gateway(settings, code)
+    with pytest.raises(ConfigError, match="another gateway runs"):
+        app.gateway(settings, code)
+    first.close()
+    app.gateway(settings, code).close()
