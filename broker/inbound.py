@@ -107,8 +107,10 @@ class Inbound:
         except (SealError, AgreementError) as error:
             return self._skip(arrival, flow, type(error).__name__, now)
         try:
-            self._turn(stream, flow, parsed, patient=patient)  # 7
-            self._time(header, agreement, (sender, hpke), now)  # 7
+            late = self._why_not(header, agreement, (sender, hpke), now)
+            self._turn(stream, flow, parsed, patient=patient, in_time=late is None)  # 7
+            if late is not None:
+                raise _NotTaken(late)  # 7
             content = sealing.open_content(parsed, self.link.hpke[hpke.kid])  # 8 open, 9 content
             if bool(content.items) != (header.topic == self.link.topic_in(CONTROL)):
                 raise ContentError("messages on control, or control items elsewhere")
@@ -147,16 +149,16 @@ class Inbound:
             raise EnvelopeError("a sender key that is suspended")
         return agreement, sender, recipient
 
-    def _turn(self, stream: Stream, flow: Inflow, parsed: sealing.Parsed, *, patient: bool) -> None:
-        """Step 7: epoch, order, and control that it depends on."""
+    def _turn(self, stream: Stream, flow: Inflow, parsed: sealing.Parsed, *, patient: bool, in_time: bool) -> None:
+        """Step 7: epoch, order, and control that it depends on. Out of order, heads act when all else is right."""
         header = parsed.header
         if header.epoch != control.EPOCH:
             raise _NotTaken(Reason.EPOCH)
         if header.seq <= flow.taken:
-            raise _NotTaken(Reason.NONE, head_counts=True)
+            raise _NotTaken(Reason.NONE, head_counts=in_time)
         if header.after != flow.taken:
             why = Reason.MISSING if header.after > flow.taken else Reason.BEHIND
-            raise _NotTaken(why, head_counts=True)
+            raise _NotTaken(why, head_counts=in_time)
         if header.control_seq and stream.topic != self.link.topic_in(CONTROL):
             self._control_first(header.control_seq, patient=patient)
 
@@ -168,13 +170,11 @@ class Inbound:
             raise Waiting
         raise _NotTaken(Reason.MISSING, in_turn=True)
 
-    def _time(self, header: Header, agreement: Agreement, used: Sequence[KeyInfo], now: int) -> None:
-        """Step 7: made by now, under an agreement and with keys that count for it."""
+    def _why_not(self, header: Header, agreement: Agreement, used: Sequence[KeyInfo], now: int) -> Reason | None:
+        """Step 7: made by now, under an agreement and with keys that count for it: then None."""
         if header.created_ms > now + AHEAD_MS:
-            raise _NotTaken(Reason.TIME)
-        why = self.link.why_not(header, agreement, used, now)
-        if why is not None:
-            raise _NotTaken(why)
+            return Reason.TIME
+        return self.link.why_not(header, agreement, used, now)
 
     def unexpected(self, arrival: Arrival, flow: Inflow, error: Exception) -> Outcome:
         """An arrival that nothing foresaw: it is put aside and an alarm tells, for it must not stop the others."""
@@ -268,7 +268,7 @@ def _keep_messages(tx: Transaction, incoming: Sequence[Incoming], now: int) -> N
         arrived.append((leaf, entry))
         receipts.append(control.receipt_item(body))
         kept.append((final, _batch_row(tx, final, batches), body))
-        known.receipts[message.release] = body  # the same again in this envelope gets the same receipt
+        known.add(final, body)
     decided = [(m.decision, m.keys) for m, _, _ in kept if m.decision is not None and m.keys is not None]
     tx.keys.add(keys for _, keys in decided)
     tx.decisions.insert((decision, keys.key_id) for decision, keys in decided)
@@ -324,13 +324,17 @@ class _Known:
         name = (message.origin, message.message_id)
         if name in self.seen:
             return _closed(message, State.REFUSED, Reason.CONFLICT)
-        self.seen.add(name)
         corrected = (message.supersedes, message.origin, message.recipient, message.family, message.conversation)
         if message.supersedes and corrected not in self.beside and not tx.mailbox.correctable(*corrected):
             return _closed(message, State.REFUSED, Reason.AUTHORITY)
-        if message.state is State.RECEIVED:
-            self.beside.add((message.message_id, *corrected[1:]))
         return message
+
+    def add(self, final: Incoming, receipt: bytes) -> None:
+        """What is kept of this envelope: known to what stands behind it as if it were in the ledger already."""
+        self.receipts[final.release] = receipt
+        self.seen.add((final.origin, final.message_id))
+        if final.state is not State.REFUSED:
+            self.beside.add((final.message_id, final.origin, final.recipient, final.family, final.conversation))
 
 
 def _closed(message: Incoming, state: State, reason: Reason) -> Incoming:

@@ -5,7 +5,7 @@ import os
 import apsw
 import pytest
 
-from broker import inbound, keys, relay, sealing
+from broker import control, inbound, keys, relay, sealing
 from broker.canonical import H, encode, leaf_hash
 from broker.errors import StoreError
 from broker.link import CONTROL
@@ -287,6 +287,16 @@ async def test_two_headers_are_evidence_even_when_the_first_was_not_taken(peer):
     assert peer.sim.alarms("mx") == ["EVIDENCE_TWO_HEADERS"]
 
 
+async def test_data_that_came_with_evidence_on_control_waits(peer):
+    sim, control_stream = peer.sim, peer.stream(family=CONTROL)
+    items = [pb.Content(items=[pb.ControlItem(salt=bytes([n] * 32), kind=9, body=b"")]) for n in range(2)]
+    sim.transport.put(control_stream, [peer.seal(control_stream, one, seq=1, after=0) for one in items])
+    content, release, conversation = peer.one()
+    await peer.send(peer.stream(conversation), content)
+    assert sim.mx.ledger.read(relay.suspended)
+    assert sim.came(release) is None
+
+
 async def test_data_ahead_of_the_control_it_depends_on_waits_and_then_counts_as_missing(peer, monkeypatch):
     monkeypatch.setattr(relay, "CONTROL_PATIENCE_S", 0.05)
     content, release, conversation = peer.one()
@@ -298,6 +308,22 @@ async def test_data_ahead_of_the_control_it_depends_on_waits_and_then_counts_as_
     await peer.send(control, heads)
     await peer.put(stream, envelope)
     assert peer.sim.came(release).state is State.RECEIVED
+
+
+async def test_heads_under_a_key_that_ended_long_ago_do_not_act_out_of_turn_either(peer):
+    """Who has an old key must not make us forget what was never taken, nor drown out the heads of now."""
+    sim, control_stream = peer.sim, peer.stream(family=CONTROL)
+    await sim.settle()
+    flow = sim.mx.ledger.read(lambda tx: tx.streams.outflow(Stream(sim.mx.link.topic_out(CONTROL), 0)))
+    head = pb.TakenHead(topic=sim.mx.link.topic_out(CONTROL), epoch=1, taken=flow.last_seq, why=1)
+    body = encode(pb.Heads(taken=[head]))
+    content = pb.Content(items=[pb.ControlItem(salt=bytes(32), kind=pb.CONTROL_KIND_HEADS, body=body)])
+    envelope = peer.seal(control_stream, content, seq=900, after=899)
+    before = sim.mx.ledger.read(lambda tx: tx.control.counted("heads_seq"))
+    own = peer.link.own_key(codes_pb2.KEY_USE_ENVELOPE, sim.clock(), family=CONTROL)
+    sim.clock.now = peer.link.agreement.keys[own.kid].not_after_ms + 400 * DAY_MS
+    await peer.put(control_stream, envelope)
+    assert sim.mx.ledger.read(lambda tx: tx.control.counted("heads_seq")) == before < 900
 
 
 # Steps 8 and 9
@@ -539,6 +565,28 @@ async def test_the_same_release_again_gets_its_last_receipt_again_and_nothing_el
 
 async def test_a_correction_of_what_never_came_is_refused(peer):
     await refused(peer, peer.one(supersedes=os.urandom(16)), Reason.AUTHORITY)
+
+
+@pytest.mark.parametrize("ended", ["expired", "recalled"])
+async def test_what_corrects_a_message_that_ended_before_it_came_is_received_also_in_the_same_envelope(peer, ended):
+    sim, conversation = peer.sim, os.urandom(16)
+    how = {"expires_ms": sim.clock() + 1000} if ended == "expired" else {}
+    original, release, _ = peer.one(conversation=conversation, **how)
+    statement = pb.OriginStatement.FromString(pb.Core.FromString(original.messages[0].core).statement)
+    correction, corrected, _ = peer.one(conversation=conversation, supersedes=statement.message_id)
+    if ended == "expired":
+        sim.clock.now += 1000
+    else:
+        kind, salt, body = control.recall_item(release, "us.cbp", Reason.AGENCY, statement.expires_ms)
+        recall = pb.Content(items=[pb.ControlItem(salt=salt, kind=kind, body=body)])
+        await peer.send(peer.stream(family=CONTROL), recall)
+    both = pb.Content(
+        batches=[*original.batches, *correction.batches], messages=[*original.messages, *correction.messages]
+    )
+    await peer.send(peer.stream(conversation), both)
+    found = sim.receipts_waiting("mx")
+    assert found[release][0] is (State.EXPIRED if ended == "expired" else State.RECALLED)
+    assert found[corrected] == (State.RECEIVED, Reason.NONE)
 
 
 async def test_a_refused_message_is_never_offered_and_its_content_is_not_kept(peer):
