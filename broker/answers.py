@@ -91,6 +91,7 @@ def _receipts(tx: Transaction, link: Link, content: Content, parsed: sealing.Par
             tx.control.alarm("CONTROL_MALFORMED", now)
     stands = tx.outbox.sent([receipt.release for receipt in came])
     changed: dict[bytes, Reason] = {}
+    counted: Counter[State] = Counter()
     for receipt in came:
         sent = stands.get(receipt.release)
         if sent is None:
@@ -98,8 +99,9 @@ def _receipts(tx: Transaction, link: Link, content: Content, parsed: sealing.Par
         elif (step := _next_step(tx, link, receipt, sent, row, now)) is not None:
             stands[receipt.release] = sent.after(step, now)
             changed[receipt.release] = step.reason
+            counted[step.state] += 1
     tx.outbox.set_states([(stands[release], reason) for release, reason in changed.items()], now)
-    for state, number in Counter(stands[release].state for release in changed).items():
+    for state, number in counted.items():
         tx.control.count(f"receipts_{state.name.lower()}", number)
     _proven(tx, [stands[release] for release in changed])
 

@@ -451,6 +451,16 @@ async def test_the_same_state_again_is_skipped(sim):
     assert len(sim.sent(message_id).steps) == 4
 
 
+async def test_receipts_of_one_message_that_come_together_all_count(sim):
+    [(message_id, release)] = await received(sim)
+    states = [(State.ACKNOWLEDGED, Reason.NONE), (State.RECALLED, Reason.DESTROYED)]
+    await send_receipts(sim, *(receipt(sim, release, state, reason) for state, reason in states))
+    found = sim.sent(message_id)
+    assert [(s.state, s.reason) for s in found.steps[-2:]] == states
+    assert (found.state, found.reason) == states[-1]
+    assert sim.us.ledger.read(lambda tx: tx.control.counted("receipts_acknowledged")) == 1
+
+
 async def test_a_gateway_that_forges_its_agencys_signature_is_caught_by_the_sender(sim):
     [(message_id, release)] = await received(sim)
     forged = sim.agency_receipt("mx.fgr", release, State.ACKNOWLEDGED)
