@@ -30,7 +30,7 @@ OPERATOR: Final = "OPERATOR"
 RESUME: Final = "resume"
 WHY_MAX: Final = 500
 EVIDENCE_KEPT: Final = 16
-"""Suspensions that stand at once."""
+"""Suspensions by evidence that stand at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def in_force(tx: Transaction, agreement: Agreement, now: int) -> None:
 
 def evidence(tx: Transaction, what: str, signed: bytes, now: int) -> None:
     """What the accused signed: kept, an alarm, and the link suspended, with its entry. The same again says nothing."""
-    if len(tx.standing.suspensions()) >= EVIDENCE_KEPT:
+    if sum(one.what != OPERATOR for one in tx.standing.suspensions()) >= EVIDENCE_KEPT:
         return  # the accused must not be able to grow our log
     if tx.standing.suspend(what, signed, now):
         tx.control.alarm(what, now, signed)

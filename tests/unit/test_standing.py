@@ -116,6 +116,13 @@ async def test_evidence_cannot_grow_what_we_keep_without_end(sim):
     assert len(suspensions(sim)) == sim.rows("us", "SELECT count(*) FROM suspensions")[0][0] == 16
 
 
+async def test_a_person_who_suspends_often_leaves_room_for_evidence(sim):
+    for _ in range(20):
+        await suspend(sim)
+    await evidence(sim)
+    assert sim.alarms("us") == ["EVIDENCE_TWO_HEADERS"]
+
+
 async def test_an_open_link_cannot_be_resumed_in_advance(sim):
     with pytest.raises(ActError, match="not suspended"):
         await resume(sim, "us.operator")
