@@ -73,7 +73,8 @@ class Gateway:
         await self.ledger.commit(change)
 
     def close(self) -> None:
-        """Finish what is being committed, and let go of files."""
+        """Finish what is being put and committed, and let go of files."""
+        self.relay.close()
         self.ledger.close()
         self.transport.close()
         if self.lock is not None:

@@ -15,7 +15,7 @@ from broker.canonical import H
 from broker.errors import AgreementError, KeySuspended, LinkError
 from broker.keys import HpkeKey, SigningKey, VerifyKey, verify_key
 from broker.message import Reason, Stream
-from broker.v1.codes_pb2 import KEY_USE_HPKE_CONTROL, KEY_USE_HPKE_DATA
+from broker.v1.codes_pb2 import KEY_USE_ENVELOPE, KEY_USE_HPKE_CONTROL, KEY_USE_HPKE_DATA
 from broker.v1.envelope_pb2 import Header
 
 CONTROL = "control"
@@ -183,6 +183,15 @@ class Link:
         own = [key for key in agreement.parties[party].keys if key.use == use]
         added = [k for k in self.ring.added.values() if k.owner == party and k.use == use]
         return own + [key for key in added if self.at(key.not_before_ms) is agreement]
+
+    def can_seal(self, family: str, now_ms: int) -> bool:
+        """Whether data of a family can be sealed now: an agreement is in force, and both sides have a key for it."""
+        try:
+            self.own_key(KEY_USE_ENVELOPE, now_ms)
+            self.recipient_key(family, now_ms)
+        except LinkError:
+            return False
+        return self.in_force(now_ms)
 
     # Envelopes
 

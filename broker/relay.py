@@ -14,7 +14,7 @@ from typing import Final
 
 from broker import answers, control, heads, keyring, retention
 from broker.decision import Secrets
-from broker.errors import LinkError, StoreError, StreamLost
+from broker.errors import BusyError, LinkError, StoreError, StreamLost, VaultError
 from broker.events import log
 from broker.heads import Heads
 from broker.inbound import Inbound, Outcome, Taken, Waiting
@@ -102,14 +102,17 @@ class Relay:
 
     async def _forever(self, step: Callable[[], Awaitable[bool]], wait: Callable[[], Awaitable[object]]) -> None:
         """Run a step again while it finds work; back off while a store is down, for nothing is lost by waiting."""
+        lost = False
         while True:
             try:
+                if lost:
+                    await self.claim()
+                    lost = False
                 busy = await step()
-            except (StoreError, LinkError) as error:
+            except (StoreError, LinkError, BusyError) as error:
                 log("relay.waits", error=type(error).__name__)
                 await asyncio.sleep(BACK_OFF_S)
-                if isinstance(error, StreamLost):
-                    await self.claim()
+                lost |= isinstance(error, StreamLost)
                 continue
             if not busy:
                 await wait()
@@ -179,7 +182,8 @@ class Relay:
 
     def _seal_data(self, stream: Stream) -> "_Sealed | None":
         """One envelope of a data stream, unless the link is held or too much is not known to be taken."""
-        if not self._may_send():
+        family = next(f for f in self.link.families if self.link.topic_out(f) == stream.topic)
+        if not self._may_send(family):
             return None
         kept, flow, (control_seq, key_waits) = self.ledger.read(
             lambda tx: (tx.streams.kept(stream), tx.streams.outflow(stream), tx.control.ahead())
@@ -191,7 +195,6 @@ class Relay:
         content, taken = self._content(messages)
         if not taken:
             return None
-        family = next(f for f in self.link.families if self.link.topic_out(f) == stream.topic)
         envelope, seq, now = self._sealed(stream, family, flow, content, control_seq)
 
         def change(tx: Transaction) -> None:
@@ -209,7 +212,10 @@ class Relay:
         for message in messages:
             if message.expires_ms <= now and not message.left_once:
                 continue  # the sweep withdraws it
-            data = self._opened(message)
+            try:
+                data = self._opened(message)
+            except VaultError:
+                continue  # its content had to go: the ledger says so next, or after a crash with the first sweep
             size += len(data) + 8
             if message.batch.statement not in batches:
                 size += len(message.batch.statement) + len(message.batch.signature) + 16
@@ -258,11 +264,10 @@ class Relay:
         envelope, _ = seal(header, content, recipient.public, own.key)
         return envelope, header.seq, now
 
-    def _may_send(self) -> bool:
-        """Data is held while no agreement is in force, the peer is silent, or the link is suspended."""
-        if not self.link.in_force(self.clock()) or self.heads.silent():
-            return False
-        return not self.ledger.read(suspended)
+    def _may_send(self, family: str) -> bool:
+        """Data is held while no agreement is in force, a key is lacking, the peer is silent, or the link suspended."""
+        can = self.link.can_seal(family, self.clock()) and not self.heads.silent()
+        return can and not self.ledger.read(suspended)
 
     async def _drain(self, stream: Stream) -> bool:
         """Put stored envelopes into the transport; `sent` once it has them durably.
@@ -280,6 +285,10 @@ class Relay:
         self._noting[stream] = self.ledger.enqueue(lambda tx: tx.streams.set_durable(stream, seqs, now), soon=False)
         return True
 
+    def close(self) -> None:
+        """Let what is being put into the transport arrive; `run` has ended."""
+        self._putter.shutdown()
+
     # Reading
 
     async def read_waiting(self) -> bool:
@@ -287,17 +296,18 @@ class Relay:
         self._unread |= self.transport.changed()
         if not self._unread:
             return False
+        came = False
         flows = {flow.stream: flow for flow in self.ledger.read(lambda tx: tx.streams.inflows())}
-        stopped = self.ledger.read(suspended)
-        for stream in self.link.streams_in():
-            if stopped and stream.topic != self.link.topic_in(CONTROL):
+        for n, stream in enumerate(self.link.streams_in()):
+            if n == 1 and self.ledger.read(suspended):  # behind control, which may have brought evidence
                 return False  # data waits in the transport; receipts, recalls and heads are still owed
-            await self._read(flows.get(stream, Inflow(stream, 0, Reason.NONE, 0)))
+            came |= await self._read(flows.get(stream, Inflow(stream, 0, Reason.NONE, 0)))
         self._unread = False  # only now: a store that failed on the way leaves something to read
-        return True
+        return came  # or a transport that says yes too often would leave nobody else a turn
 
-    async def _read(self, flow: Inflow) -> None:
-        """Read a stream to its end. While one envelope goes to the disk, the next is judged where that one leads to."""
+    async def _read(self, flow: Inflow) -> bool:
+        """Read a stream to its end; False when nothing came. While one goes to the disk, the next is judged."""
+        start = flow
         committing: asyncio.Task[Taken] | None = None
         while arrivals := self.transport.get(flow.stream, flow.position, READ_AT_ONCE):
             for arrival in arrivals:
@@ -311,6 +321,7 @@ class Relay:
                 flow = outcome.after
         if committing is not None:
             self._after(flow.stream, await committing)
+        return flow is not start
 
     def _commit(self, arrival: Arrival, outcome: Outcome) -> "asyncio.Task[Taken]":
         """Enqueue now, in order; what the change raises that nothing foresaw puts its arrival aside."""

@@ -124,6 +124,8 @@ def _state(tx: Transaction, gateway: Gateway, heard: int, now: int) -> tuple[str
         return "suspended", ", ".join(sorted({one.what for one in stands}))
     if not gateway.link.in_force(now):
         return "held", "the agreement is not in force"
+    if not all(gateway.link.can_seal(family, now) for family in gateway.link.at(now).families):
+        return "held", "a key that data is sealed with has ended or is suspended"
     if heard and now - heard > HELD_AFTER_MS:
         return "held", "the other party is silent"
     return "open", ""

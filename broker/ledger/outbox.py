@@ -251,7 +251,7 @@ class Outbox:
         """Refuse (ENVELOPE) the message that cannot be taken although it is alone in its envelope."""
         row = self._db.execute(
             "SELECT release FROM outbound WHERE topic = ? AND partition = ? AND seq IS NULL AND state = 2"
-            " ORDER BY row LIMIT 1",
+            " AND left_once = 1 AND destroyed = 0 ORDER BY row LIMIT 1",  # the others were in no envelope
             (stream.topic, stream.partition),
         ).fetchone()
         if row is None:
