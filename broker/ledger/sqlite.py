@@ -36,7 +36,7 @@ CHECKPOINT_PAGES = 8192
 AFTER_A_WHILE_S = 0.05
 """How long a change that nobody waits for waits for another."""
 COPYING_BUSY_MS = 20
-"""How long a writer may wait for the copying's last step."""
+"""How long the copying's last step waits for others; a writer waits as long for it, and for what is left to copy."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
