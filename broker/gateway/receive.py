@@ -177,7 +177,8 @@ class _Stream:
         until = now + LEASE_MS
 
         def change(tx: Transaction) -> list[Offer]:
-            recalls = [o for o in tx.mailbox.recalls_to_answer(self._agency, limit) if o.release not in self._asked]
+            waiting = tx.mailbox.recalls_to_answer(self._agency, limit + len(self._asked))
+            recalls = [offer for offer in waiting if offer.release not in self._asked][:limit]
             return recalls + tx.mailbox.lease(self._agency, self._holder, now, until, limit - len(recalls))
 
         offers = await self._gateway.ledger.commit(change)
